@@ -1,0 +1,303 @@
+// Rows, Rbm, the gradient, and the Trainer.
+#include <mutex>
+
+#include "bind/arrays.hpp"
+#include "bind/bindings.hpp"
+#include "model/trainer.hpp"
+
+namespace harmonium::bind {
+namespace {
+
+// Releases the GIL, then keeps other Python threads out of an object whose scratch a call uses.
+class Working {
+  public:
+    explicit Working(std::mutex& mutex) : lock_(mutex) {}
+
+  private:
+    py::gil_scoped_release release_;
+    std::lock_guard<std::mutex> lock_;
+};
+
+struct PyRbm {
+    Rbm rbm;
+    std::mutex mutex;
+    PyRbm(Parameters p, Precision precision, int n_threads) : rbm(p, precision, n_threads) {}
+};
+
+struct PyTrainer {
+    Trainer trainer;
+    std::mutex mutex;
+    PyTrainer(Parameters p, TrainingState s, TrainingOptions o, Precision precision, int n_threads)
+        : trainer(p, s, o, precision, n_threads) {}
+};
+
+Precision parse_precision(const std::string& word) {
+    if (word == "auto") return Precision::automatic;
+    if (word == "float32") return Precision::float32;
+    throw py::value_error("precision must be 'auto' or 'float32', not '" + word + "'");
+}
+
+Parameters parameters(const py::array& w, const py::array& b, const py::array& c, bool writable) {
+    // Only training writes through these; everything else leaves read-only arrays as they are.
+    const auto view = writable ? matrix_view<float>(w, "W") : [&] {
+        const auto v = matrix_view<const float>(w, "W");
+        return View<float>{const_cast<float*>(v.data), v.rows, v.cols, v.stride};
+    }();
+    const auto vector = [&](const py::array& a, Index n, const char* name) {
+        return writable ? vector_view<float>(a, n, name) : const_cast<float*>(vector_view<const float>(a, n, name));
+    };
+    return {view, vector(b, view.rows, "b"), vector(c, view.cols, "c")};
+}
+
+// BLAS must be there before the GIL is released.
+void prepare(const Rbm& rbm, const Rows& rows) {
+    if (!rbm.takes_integer_path(rows)) require_blas();
+}
+
+void require_inputs(const Rbm& rbm, Direction d, const Rows& rows) {
+    require(rows.cols() == rbm.inputs(d), "the rows do not have the machine's number of units");
+}
+
+void propagate(PyRbm& self, Direction d, const Rows& rows, const py::array& out, bool probabilities) {
+    Rbm& rbm = self.rbm;
+    require_inputs(rbm, d, rows);
+    const auto to = matrix_view<float>(out, "out");
+    require_shape(to, rows.rows(), rbm.outputs(d), "out");
+    prepare(rbm, rows);
+    Working working(self.mutex);
+    if (probabilities) {
+        HalfStep step;
+        step.probabilities = to;
+        half_step(rbm, d, all_of(rows), step);
+    } else {
+        preactivations(rbm, d, all_of(rows), to);
+    }
+}
+
+void check_sparse(const Index* indptr, const std::int32_t* indices, Index rows, Index stored, Index cols) {
+    require(indptr[0] == 0 && indptr[rows] == stored, "indptr does not fit the indices");
+    for (Index r = 0; r < rows; ++r) {
+        require(indptr[r] <= indptr[r + 1] && indptr[r + 1] <= stored, "indptr must ascend");
+        for (Index k = indptr[r]; k < indptr[r + 1]; ++k)
+            require(indices[k] >= 0 && indices[k] < cols && (k == indptr[r] || indices[k - 1] < indices[k]),
+                    "indices must ascend within a row and lie inside it");
+    }
+}
+
+Rows sparse_rows(const py::array& indptr, const py::array& indices, const py::object& values, Index cols) {
+    require(indptr.ndim() == 1 && indptr.shape(0) >= 1 && indices.ndim() == 1, "indptr and indices must be vectors");
+    const Index rows = indptr.shape(0) - 1, stored = indices.shape(0);
+    const auto* ptr = vector_view<const Index>(indptr, rows + 1, "indptr");
+    const auto* idx = vector_view<const std::int32_t>(indices, stored, "indices");
+    check_sparse(ptr, idx, rows, stored, cols);
+    if (values.is_none()) return Rows::sparse(ptr, idx, static_cast<const float*>(nullptr), rows, cols);
+    const auto array = py::cast<py::array>(values);
+    if (py::isinstance<py::array_t<float>>(array))
+        return Rows::sparse(ptr, idx, vector_view<const float>(array, stored, "values"), rows, cols);
+    return Rows::sparse(ptr, idx, vector_view<const double>(array, stored, "values"), rows, cols);
+}
+
+void add_rows(py::module_& m) {
+    py::class_<Rows>(m, "Rows")
+        .def_static(
+            "bits",
+            [](const py::array& words, Index cols) {
+                require(cols >= 0, "cols must not be negative");
+                return Rows::bits(bits_view<const std::uint64_t>(words, cols, "words"), cols);
+            },
+            py::arg("words"), py::arg("cols"), py::keep_alive<0, 1>())
+        .def_static(
+            "bytes", [](const py::array& a) { return Rows::bytes(matrix_view<const std::uint8_t>(a, "bytes")); },
+            py::arg("bytes"), py::keep_alive<0, 1>())
+        .def_static(
+            "real",
+            [](const py::array& a) {
+                return py::isinstance<py::array_t<float>>(a) ? Rows::real(matrix_view<const float>(a, "values"))
+                                                             : Rows::real(matrix_view<const double>(a, "values"));
+            },
+            py::arg("values"), py::keep_alive<0, 1>())
+        .def_static("sparse", &sparse_rows, py::arg("indptr"), py::arg("indices"), py::arg("values"), py::arg("cols"),
+                    py::keep_alive<0, 1>(), py::keep_alive<0, 2>(), py::keep_alive<0, 3>())
+        .def_property_readonly("n_rows", &Rows::rows)
+        .def_property_readonly("n_cols", &Rows::cols)
+        .def_property_readonly("is_binary", &Rows::is_binary)
+        .def(
+            "copy_values",
+            [](const Rows& rows, const py::array& order, const py::array& out) {
+                const auto to = matrix_view<float>(out, "out");
+                require_shape(to, order.size(), rows.cols(), "out");
+                const Index* row = vector_view<const Index>(order, order.size(), "order");
+                for (Index n = 0; n < to.rows; ++n) {
+                    require(row[n] >= 0 && row[n] < rows.rows(), "order names a row that is not there");
+                    rows.copy_values(row[n], to.row(n));
+                }
+            },
+            py::arg("order"), py::arg("out"));
+}
+
+Chains chain_views(const Rbm& rbm, const py::array& v, const py::array& h, const py::object& pv, const py::object& ph) {
+    Chains chains;
+    chains.v = bits_view<std::uint64_t>(v, rbm.n_visible(), "v");
+    chains.h = bits_view<std::uint64_t>(h, rbm.n_hidden(), "h");
+    require(chains.v.rows == chains.h.rows, "v and h must have the same number of rows");
+    chains.v_probabilities = optional_matrix<float>(pv, "v_probabilities");
+    chains.h_probabilities = optional_matrix<float>(ph, "h_probabilities");
+    if (!chains.v_probabilities.empty())
+        require_shape(chains.v_probabilities, chains.v.rows, rbm.n_visible(), "v_probabilities");
+    if (!chains.h_probabilities.empty())
+        require_shape(chains.h_probabilities, chains.h.rows, rbm.n_hidden(), "h_probabilities");
+    return chains;
+}
+
+void gibbs(PyRbm& self, const py::object& start, const py::array& v, const py::array& h, Index n_steps,
+           std::uint64_t seed, std::uint64_t step, std::uint32_t row0, const py::object& pv, const py::object& ph) {
+    require(n_steps >= 0, "n_steps must not be negative");
+    Rbm& rbm = self.rbm;
+    const Chains chains = chain_views(rbm, v, h, pv, ph);
+    if (rbm.precision() == Precision::float32) require_blas();
+    if (start.is_none()) {
+        Working working(self.mutex);
+        gibbs_from_hidden(rbm, n_steps, seed, step, row0, chains);
+        return;
+    }
+    const Rows& rows = py::cast<const Rows&>(start);
+    require_inputs(rbm, Direction::up, rows);
+    require(rows.rows() == chains.v.rows, "start and v must have the same number of rows");
+    prepare(rbm, rows);
+    Working working(self.mutex);
+    gibbs_from_visible(rbm, all_of(rows), n_steps, seed, step, row0, chains);
+}
+
+void cd_gradient(PyRbm& self, const Rows& rows, const py::array& chains, Index n_gibbs_steps, bool persistent,
+                 std::uint64_t seed, std::uint64_t step, const py::array& dw, const py::array& db, const py::array& dc) {
+    Rbm& rbm = self.rbm;
+    require_inputs(rbm, Direction::up, rows);
+    require(n_gibbs_steps >= 1, "n_gibbs_steps must be positive");
+    const auto h = bits_view<std::uint64_t>(chains, rbm.n_hidden(), "chains");
+    require(rows.rows() >= 1 && h.rows >= 1, "there must be at least one row and one chain");
+    require(persistent || h.rows == rows.rows(), "CD runs one chain a row");
+    const auto w_out = matrix_view<float>(dw, "dW");
+    require_shape(w_out, rbm.n_visible(), rbm.n_hidden(), "dW");
+    float* b_out = vector_view<float>(db, rbm.n_visible(), "db");
+    float* c_out = vector_view<float>(dc, rbm.n_hidden(), "dc");
+    prepare(rbm, rows);
+
+    Working working(self.mutex);
+    ContrastiveDivergence cd;
+    cd.run(rbm, all_of(rows), h, {n_gibbs_steps, persistent, seed, step});
+    cd.bias_steps(1.0, b_out, c_out);
+    cd.begin_weight_steps(1.0);
+    const Index blocks = ceil_div(rbm.n_hidden(), block_width);
+    parallel_ranges(ceil_div(rbm.n_visible(), 8),
+                    threads_for(static_cast<double>(w_out.rows * w_out.cols), rbm.n_threads()),
+                    [&](Index begin, Index end, int) {
+                        alignas(64) float tile[8 * block_width];
+                        for (Index first = begin * 8; first < std::min(end * 8, w_out.rows); first += 8)
+                            for (Index block = 0; block < blocks; ++block) {
+                                const Index last = std::min(first + 8, w_out.rows), j0 = block * block_width;
+                                cd.weight_step(first, last, block, tile);
+                                for (Index i = first; i < last; ++i)
+                                    std::copy_n(tile + (i - first) * block_width,
+                                                std::min(block_width, w_out.cols - j0), w_out.row(i) + j0);
+                            }
+                    });
+}
+
+void add_machine(py::module_& m) {
+    py::class_<PyRbm>(m, "Rbm")
+        .def(py::init([](const py::array& w, const py::array& b, const py::array& c, const std::string& precision,
+                         int n_threads) {
+                 return std::make_unique<PyRbm>(parameters(w, b, c, false), parse_precision(precision), n_threads);
+             }),
+             py::arg("W"), py::arg("b"), py::arg("c"), py::arg("precision"), py::arg("n_threads"),
+             py::keep_alive<1, 2>(), py::keep_alive<1, 3>(), py::keep_alive<1, 4>())
+        .def("propup", [](PyRbm& r, const Rows& v, const py::array& out) { propagate(r, Direction::up, v, out, true); })
+        .def("propdown",
+             [](PyRbm& r, const Rows& h, const py::array& out) { propagate(r, Direction::down, h, out, true); })
+        .def("preactivations",
+             [](PyRbm& r, const Rows& v, const py::array& out) { propagate(r, Direction::up, v, out, false); })
+        .def("gibbs", &gibbs, py::arg("start"), py::arg("v"), py::arg("h"), py::arg("n_steps"), py::arg("seed"),
+             py::arg("step"), py::arg("row0"), py::arg("v_probabilities"), py::arg("h_probabilities"))
+        .def("free_energy",
+             [](PyRbm& self, const Rows& v, const py::array& out) {
+                 require_inputs(self.rbm, Direction::up, v);
+                 double* to = vector_view<double>(out, v.rows(), "out");
+                 prepare(self.rbm, v);
+                 Working working(self.mutex);
+                 free_energy(self.rbm, all_of(v), to);
+             })
+        .def("pseudo_likelihood",
+             [](PyRbm& self, const Rows& v, std::uint64_t seed, std::uint64_t step, const py::array& out) {
+                 require_inputs(self.rbm, Direction::up, v);
+                 double* to = vector_view<double>(out, v.rows(), "out");
+                 prepare(self.rbm, v);
+                 Working working(self.mutex);
+                 pseudo_likelihood(self.rbm, all_of(v), seed, step, 0, to);
+             })
+        .def("cd_gradient", &cd_gradient, py::arg("rows"), py::arg("chains"), py::arg("n_gibbs_steps"),
+             py::arg("persistent"), py::arg("seed"), py::arg("step"), py::arg("dW"), py::arg("db"), py::arg("dc"));
+}
+
+void add_trainer(py::module_& m) {
+    py::class_<PyTrainer>(m, "Trainer")
+        .def(py::init([](const py::array& w, const py::array& b, const py::array& c, const py::array& chains,
+                         const py::object& w_velocity, const py::object& b_velocity, const py::object& c_velocity,
+                         Index n_gibbs_steps, bool persistent, double l1, double l2, std::uint64_t seed,
+                         const std::string& precision, int n_threads) {
+                 const Parameters p = parameters(w, b, c, true);
+                 const Index n_visible = p.w.rows, n_hidden = p.w.cols;
+                 require(n_visible >= 1 && n_hidden >= 1, "a machine has at least one unit on each side");
+                 require(n_gibbs_steps >= 1, "n_gibbs_steps must be positive");
+                 TrainingState state;
+                 state.chains = bits_view<std::uint64_t>(chains, n_hidden, "chains");
+                 require(state.chains.rows >= 1, "there must be at least one chain");
+                 if (!w_velocity.is_none()) {
+                     state.w_velocity = matrix_view<float>(py::cast<py::array>(w_velocity), "W_velocity");
+                     require_shape(state.w_velocity, n_visible, n_hidden, "W_velocity");
+                     state.b_velocity = vector_view<float>(py::cast<py::array>(b_velocity), n_visible, "b_velocity");
+                     state.c_velocity = vector_view<float>(py::cast<py::array>(c_velocity), n_hidden, "c_velocity");
+                 }
+                 const Precision which = parse_precision(precision);
+                 if (which == Precision::float32) require_blas();
+                 return std::make_unique<PyTrainer>(p, state, TrainingOptions{n_gibbs_steps, persistent, l1, l2, seed},
+                                                    which, n_threads);
+             }),
+             py::arg("W"), py::arg("b"), py::arg("c"), py::arg("chains"), py::arg("W_velocity"), py::arg("b_velocity"),
+             py::arg("c_velocity"), py::arg("n_gibbs_steps"), py::arg("persistent"), py::arg("l1"), py::arg("l2"),
+             py::arg("seed"), py::arg("precision"), py::arg("n_threads"), py::keep_alive<1, 2>(),
+             py::keep_alive<1, 3>(), py::keep_alive<1, 4>(), py::keep_alive<1, 5>(), py::keep_alive<1, 6>(),
+             py::keep_alive<1, 7>(), py::keep_alive<1, 8>())
+        .def(
+            "run",
+            [](PyTrainer& self, const Rows& rows, const py::object& order, Index begin, Index count, Index batch_size,
+               std::uint64_t update, double learning_rate, double momentum) {
+                require_inputs(self.trainer.rbm(), Direction::up, rows);
+                require(batch_size >= 1 && begin >= 0 && count >= 0, "begin, count and batch_size must fit");
+                const Index* index = nullptr;
+                if (order.is_none()) {
+                    require(begin + count <= rows.rows(), "the batches reach past the data");
+                } else {
+                    const auto array = py::cast<py::array>(order);
+                    require(array.ndim() == 1 && begin + count <= array.shape(0), "the batches reach past the order");
+                    index = vector_view<const Index>(array, array.shape(0), "order");
+                    for (Index n = begin; n < begin + count; ++n)
+                        require(index[n] >= 0 && index[n] < rows.rows(), "order names a row that is not there");
+                }
+                self.trainer.require_chains(std::min(batch_size, count));
+                prepare(self.trainer.rbm(), rows);
+                Working working(self.mutex);
+                self.trainer.run({rows, begin, count, index}, batch_size, update, learning_rate, momentum);
+            },
+            py::arg("rows"), py::arg("order"), py::arg("begin"), py::arg("count"), py::arg("batch_size"),
+            py::arg("update"), py::arg("learning_rate"), py::arg("momentum"));
+}
+
+}  // namespace
+
+void add_rbm(py::module_& m) {
+    add_rows(m);
+    add_machine(m);
+    add_trainer(m);
+}
+
+}  // namespace harmonium::bind

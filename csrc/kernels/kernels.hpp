@@ -1,0 +1,129 @@
+// The leaf loops, as a table of function pointers: one table per instruction set, all with the same contracts and,
+// for the same inputs, the same bits. docs/numerics.md defines what is computed.
+//
+// A kernel is serial, allocates nothing, throws nothing, keeps no state and checks nothing. "Block" means 64 columns,
+// the width in which weights are stored and states are sampled: one word of bits, two cache lines of int16.
+#pragma once
+
+#include <cstdint>
+
+#include "core/isa.hpp"
+#include "core/view.hpp"
+#include "rng/philox.hpp"
+
+namespace harmonium {
+
+constexpr Index block_width = 64;
+
+// Rows given as lists of their active columns: those of row r are index[start[r]] … index[start[r + 1] - 1], ascending.
+struct ActiveLists {
+    const std::int32_t* index;
+    const Index* start;
+};
+
+// What a scan of values found; combined by "or".
+enum ScanFlag : std::uint32_t {
+    scan_not_binary = 1,    // some value is neither 0 nor 1
+    scan_out_of_range = 2,  // some value is below 0, above 1, or not a number
+};
+
+// Coefficients of one update (docs/numerics.md, section 6.4).
+struct UpdateRule {
+    float momentum = 0;
+    float l1 = 0;  // ε·λ₁
+    float l2 = 0;  // ε·λ₂
+    bool use_momentum = false;
+};
+
+// Where one 8 × 64 tile of W lies, and where its two quantised copies go; null copies are not written.
+struct UpdateTile {
+    float* w;  // row r at w + r·w_stride
+    Index w_stride;
+    float* velocity;  // null without momentum
+    Index velocity_stride;
+    const float* gradient;  // 8 × 64: the step d before decay
+    Index rows;  // 1 … 8
+    Index cols;  // 1 … 64
+    std::int16_t* up;  // row r at up + r·64
+    std::int16_t* down;  // column c at down + c·64, its rows contiguous
+    const float* up_inverse_scale;  // 64
+    const float* down_inverse_scale;  // 8
+    std::uint32_t* col_max;  // 64: set to the largest |w| of each column, as the bits of a float
+    std::uint32_t* row_max;  // 8: raised to the largest |w| of each row
+};
+
+struct Kernels {
+    // ---- bits.inc: states as bits ----
+    // Positions of the ones of a row, ascending; returns how many. `out` has room for n rounded up to 64.
+    Index (*list_ones_bits)(const std::uint64_t* words, Index n, std::int32_t* out);
+    Index (*list_ones_bytes)(const std::uint8_t* bytes, Index n, std::int32_t* out);
+    // Packs n values (one row) into ceil(n / 64) words, bit j % 64 of word j / 64 set where value j is not 0, the bits
+    // past n clear. Returns scan flags.
+    std::uint32_t (*pack_bytes)(const std::uint8_t* bytes, Index n, std::uint64_t* words);
+    std::uint32_t (*pack_f32)(const float* values, Index n, std::uint64_t* words);
+    std::uint32_t (*pack_f64)(const double* values, Index n, std::uint64_t* words);
+    // Bits to 0/1 bytes or floats, n of them.
+    void (*unpack_bytes)(const std::uint64_t* words, Index n, std::uint8_t* bytes);
+    void (*unpack_f32)(const std::uint64_t* words, Index n, float* values);
+
+    // ---- activation.inc: elementwise functions; in and out may be the same array ----
+    void (*sigmoid_f32)(const float* x, Index n, float* out);
+    void (*softplus_f32)(const float* x, Index n, float* out);
+    // x[r][j] = float(acc[r][j])·scale[j] + bias[j] over rows of one block; both 64 wide.
+    void (*preactivate_i32)(const std::int32_t* acc, Index rows, const float* scale, const float* bias, float* x);
+    // The same from a float32 product of up to 64 columns: x[r][j] = products[r][j] + bias[j], 0 past its columns.
+    void (*preactivate_f32)(View<const float> products, const float* bias, float* x);
+    // sums[r][j % 16] += softplus(x[r][j]) over the first `cols` ≤ 64 columns of a 64-wide block, in order of j.
+    void (*add_softplus_f32)(const float* x, Index rows, Index cols, double* sums);
+    // Fixed point: out[i] = round(p[i]·factor), at most 32767.
+    void (*fix_probabilities)(const float* p, Index n, float factor, std::int16_t* out);
+
+    // ---- bernoulli.inc: draws ----
+    // Bits of rows × blocks: unit first_unit + j of row row0 + r is 1 iff its number is below p[r][j]. first_unit is a
+    // multiple of 64; p has cols columns; words beyond cols are cleared to the end of the last word.
+    void (*draw_bits_f32)(View<const float> p, rng::Draw draw, std::uint32_t row0, Index first_unit,
+                          View<std::uint64_t> words);
+
+    // ---- rowsum.inc: products with a binary operand ----
+    // acc[r][0…63] = Σ block[i][0…63] over the active i of rows begin ≤ r < end; acc starts at row `begin`.
+    void (*sum_rows_i16)(ActiveLists rows, Index begin, Index end, const std::int16_t* block, std::int32_t* acc);
+
+    // ---- quantize.inc: 16-bit weights ----
+    // max_bits[j] = max(max_bits[j], bits of |m[r][j]|) over the rows of m.
+    void (*column_max_f32)(View<const float> m, std::uint32_t* max_bits);
+    // The same over maxima already taken.
+    void (*column_max_u32)(View<const std::uint32_t> bits, std::uint32_t* max_bits);
+    // Largest bits of |values|.
+    std::uint32_t (*max_abs_f32)(const float* values, Index n);
+    // q[r][j] = round(m[r][j]·inverse_scale[j]) for up to 64 columns, rows of q 64 apart, the rest of a row zero.
+    void (*quantize_rows_f32)(View<const float> m, const float* inverse_scale, std::int16_t* q);
+    // q[j][r] = round(m[r][j]·inverse_scale[r]) for up to eight rows of m and any number of columns; row j of q at
+    // q + j·64. Eight values of a row are written, those past m's rows as zeros.
+    void (*quantize_transposed_f32)(View<const float> m, const float* inverse_scale, std::int16_t* q);
+
+    // ---- update.inc: the pass over W ----
+    // out[i] = float(pos[i])·a_pos − float(neg[i])·a_neg
+    void (*difference_i32)(const std::int32_t* pos, const std::int32_t* neg, Index n, float a_pos, float a_neg,
+                           float* out);
+    // out[i] = g[i] − float(neg[i])·a_neg: a float32 positive phase with an integer negative one.
+    void (*difference_f32)(const float* g, const std::int32_t* neg, Index n, float a_neg, float* out);
+    void (*update_tile)(const UpdateTile& tile, const UpdateRule& rule);
+    // The same step for a vector without decay (the biases).
+    void (*update_vector)(float* values, float* velocity, const float* step, Index n, const UpdateRule& rule);
+};
+
+// The table of the level in use, or of a given one.
+const Kernels& kernels();
+const Kernels& kernels(Isa isa);
+
+namespace baseline {
+extern const Kernels table;
+}
+namespace avx2 {
+extern const Kernels table;
+}
+namespace avx512 {
+extern const Kernels table;
+}
+
+}  // namespace harmonium

@@ -1,0 +1,87 @@
+#include "model/quantized_matrix.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "core/parallel.hpp"
+
+namespace harmonium {
+
+std::int32_t largest_term(Index terms) {
+    return static_cast<std::int32_t>(
+        std::min<Index>(32767, std::numeric_limits<std::int32_t>::max() / std::max<Index>(terms, 1)));
+}
+
+void QuantizedMatrix::resize(Index inputs, Index outputs) {
+    inputs_ = inputs;
+    outputs_ = outputs;
+    largest_ = largest_term(inputs);
+    data_.reserve_zeros(blocks() * inputs * block_width);
+    const Index padded = blocks() * block_width;
+    std::fill_n(scale_.reserve(padded), padded, 1.0f);
+    std::fill_n(inverse_scale_.reserve(padded), padded, 1.0f);
+}
+
+bool QuantizedMatrix::set_scale(Index output, std::uint32_t max_bits) {
+    float most;
+    std::memcpy(&most, &max_bits, sizeof most);
+    if (!std::isfinite(most)) throw NonFiniteWeights();
+    float scale = 1.0f;
+    if (most > 0) {
+        const float q = static_cast<float>(largest_);
+        int e = std::max(std::ilogb(most) - std::ilogb(q), -126);
+        // Both sides are exact: q has at most 15 bits and e stays clear of the ends of the exponent range.
+        while (most > std::ldexp(q, e)) ++e;
+        scale = std::ldexp(1.0f, e);
+    }
+    if (scale == scale_[output]) return false;
+    scale_[output] = scale;
+    inverse_scale_[output] = 1.0f / scale;
+    return true;
+}
+
+void QuantizedMatrix::assign(View<const float> m, int n_threads) {
+    resize(m.rows, m.cols);
+    const Kernels& k = kernels();
+    n_threads = threads_for(static_cast<double>(m.rows) * static_cast<double>(m.cols), n_threads);
+    // A thread takes whole blocks of columns: maxima and values need nothing from the others.
+    parallel_ranges(blocks(), n_threads, [&](Index begin, Index end, int) {
+        for (Index b = begin; b < end; ++b) {
+            const Index j0 = b * block_width, cols = block_cols(b);
+            const View<const float> columns{m.data + j0, m.rows, cols, m.stride};
+            std::uint32_t most[block_width] = {};
+            k.column_max_f32(columns, most);
+            for (Index j = 0; j < cols; ++j) set_scale(j0 + j, most[j]);
+            k.quantize_rows_f32(columns, inverse_scale() + j0, block(b));
+        }
+    });
+}
+
+void QuantizedMatrix::assign_transposed(View<const float> m, int n_threads) {
+    resize(m.cols, m.rows);
+    const Kernels& k = kernels();
+    n_threads = threads_for(static_cast<double>(m.rows) * static_cast<double>(m.cols), n_threads);
+    parallel_ranges(ceil_div(m.rows, 8), n_threads, [&](Index begin, Index end, int) {
+        for (Index first = begin * 8; first < std::min(end * 8, m.rows); first += 8) {
+            for (Index r = first; r < std::min(first + 8, m.rows); ++r) set_scale(r, k.max_abs_f32(m.row(r), m.cols));
+            requantize_transposed(m, first);
+        }
+    });
+}
+
+void QuantizedMatrix::requantize_output(View<const float> m, Index output) {
+    std::int16_t* q = block(output / block_width) + output % block_width;
+    const float factor = inverse_scale_[output];
+    for (Index i = 0; i < inputs_; ++i)
+        q[i * block_width] = static_cast<std::int16_t>(std::nearbyintf(m(i, output) * factor));
+}
+
+void QuantizedMatrix::requantize_transposed(View<const float> m, Index first) {
+    const Index rows = std::min<Index>(8, outputs_ - first);
+    kernels().quantize_transposed_f32(m.row_range(first, first + rows), inverse_scale() + first,
+                                      block(first / block_width) + first % block_width);
+}
+
+}  // namespace harmonium

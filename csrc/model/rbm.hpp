@@ -1,0 +1,97 @@
+// A Bernoulli RBM over parameters somebody else owns: conditionals, chains and energies of whole batches.
+// docs/numerics.md says what each computes; products.hpp how a batch goes through the machine.
+#pragma once
+
+#include "core/view.hpp"
+#include "model/memory.hpp"
+#include "model/quantized_matrix.hpp"
+#include "model/rows.hpp"
+#include "rng/philox.hpp"
+
+namespace harmonium {
+
+enum class Direction { up, down };  // up: visible → hidden, p(h|v); down: hidden → visible, p(v|h)
+
+// `automatic` takes binary operands through the 16-bit weights and real ones through float32; `float32` all.
+enum class Precision { automatic, float32 };
+
+struct Parameters {
+    View<float> w;    // n_visible × n_hidden; written by training alone
+    float* b;         // n_visible
+    float* c;         // n_hidden
+};
+
+class Rbm {
+  public:
+    Rbm(Parameters parameters, Precision precision, int n_threads);
+
+    Index n_visible() const { return parameters_.w.rows; }
+    Index n_hidden() const { return parameters_.w.cols; }
+    const Parameters& parameters() const { return parameters_; }
+    Precision precision() const { return precision_; }
+    int n_threads() const { return n_threads_; }
+    Index inputs(Direction d) const { return d == Direction::up ? n_visible() : n_hidden(); }
+    Index outputs(Direction d) const { return d == Direction::up ? n_hidden() : n_visible(); }
+
+    bool takes_integer_path(const Rows& rows) const { return rows.is_binary() && precision_ == Precision::automatic; }
+
+    // The 16-bit weights of a direction, made at the first call; training keeps them in step with W.
+    QuantizedMatrix& quantized(Direction d);
+    // The bias of a direction's outputs, padded with zeros to whole blocks.
+    const float* padded_bias(Direction d);
+    // After the biases changed: the padded copies again.
+    void refresh_biases();
+
+    // What the float32 path needs from call to call.
+    struct Scratch {
+        Buffer<float> inputs, products;
+    };
+    Scratch& scratch() { return scratch_; }
+
+  private:
+    Parameters parameters_;
+    Precision precision_;
+    int n_threads_;
+    QuantizedMatrix up_, down_;
+    bool has_up_ = false, has_down_ = false;
+    Buffer<float> padded_b_, padded_c_;
+    Scratch scratch_;
+};
+
+// Where one half-step leaves its results; empty views are not written.
+struct HalfStep {
+    View<float> probabilities;
+    View<std::uint64_t> states;  // drawn with `draw`, row n of the batch as row row0 + n
+    rng::Draw draw;
+    std::uint32_t row0 = 0;
+    // Probabilities as integers p·fixed_factor, in blocks as QuantizedMatrix has them: [block][row][64].
+    std::int16_t* fixed = nullptr;
+    float fixed_factor = 0;
+};
+
+// σ(x) of the units on the other side, drawn states of them, or both.
+void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep& out);
+
+// Pre-activations x themselves.
+void preactivations(Rbm& rbm, Direction direction, const Batch& batch, View<float> out);
+
+// n_steps of block Gibbs sampling, numbered from `step`. Starting from visible rows each step draws h from v, then v
+// from h, and the states of both are left in v and h; starting from hidden states (h as found) each step draws v from h,
+// then h from v. Probabilities of the last draw of each side are left where the views are not empty.
+struct Chains {
+    View<std::uint64_t> v, h;
+    View<float> v_probabilities, h_probabilities;
+};
+void gibbs_from_visible(Rbm& rbm, const Batch& start, Index n_steps, std::uint64_t seed, std::uint64_t step,
+                        std::uint32_t row0, const Chains& chains);
+void gibbs_from_hidden(Rbm& rbm, Index n_steps, std::uint64_t seed, std::uint64_t step, std::uint32_t row0,
+                       const Chains& chains);
+
+// F(v) per row.
+void free_energy(Rbm& rbm, const Batch& batch, double* out);
+
+// Stochastic log pseudo-likelihood per row: one pixel flipped, chosen by Philox at (row0 + n, step).
+void pseudo_likelihood(Rbm& rbm, const Batch& batch, std::uint64_t seed, std::uint64_t step, std::uint32_t row0,
+                       double* out);
+
+}  // namespace harmonium

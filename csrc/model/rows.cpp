@@ -1,0 +1,102 @@
+#include "model/rows.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/kernels.hpp"
+
+namespace harmonium {
+
+Rows Rows::bits(View<const std::uint64_t> words, Index cols) {
+    return {Kind::bits, words.data, words.rows, cols, words.stride};
+}
+
+Rows Rows::bytes(View<const std::uint8_t> bytes) {
+    return {Kind::bytes, bytes.data, bytes.rows, bytes.cols, bytes.stride};
+}
+
+Rows Rows::real(View<const float> values) {
+    return {Kind::f32, values.data, values.rows, values.cols, values.stride};
+}
+
+Rows Rows::real(View<const double> values) {
+    return {Kind::f64, values.data, values.rows, values.cols, values.stride};
+}
+
+Rows Rows::sparse(const Index* indptr, const std::int32_t* indices, const float* values, Index rows, Index cols) {
+    Rows result{values ? Kind::sparse_f32 : Kind::sparse_ones, values, rows, cols, 0};
+    result.indptr_ = indptr;
+    result.indices_ = indices;
+    return result;
+}
+
+Rows Rows::sparse(const Index* indptr, const std::int32_t* indices, const double* values, Index rows, Index cols) {
+    Rows result{Kind::sparse_f64, values, rows, cols, 0};
+    result.indptr_ = indptr;
+    result.indices_ = indices;
+    return result;
+}
+
+Index Rows::list_ones(Index row, std::int32_t* out) const {
+    switch (kind_) {
+        case Kind::bits:
+            return kernels().list_ones_bits(view<std::uint64_t>().row(row), cols_, out);
+        case Kind::bytes:
+            return kernels().list_ones_bytes(view<std::uint8_t>().row(row), cols_, out);
+        case Kind::sparse_ones: {
+            const Index n = indptr_[row + 1] - indptr_[row];
+            std::copy_n(indices_ + indptr_[row], n, out);
+            return n;
+        }
+        default:
+            return 0;
+    }
+}
+
+bool Rows::is_one(Index row, Index col) const {
+    switch (kind_) {
+        case Kind::bits:
+            return view<std::uint64_t>()(row, col / 64) >> (col % 64) & 1;
+        case Kind::bytes:
+            return view<std::uint8_t>()(row, col) != 0;
+        default:
+            return std::binary_search(indices_ + indptr_[row], indices_ + indptr_[row + 1],
+                                      static_cast<std::int32_t>(col));
+    }
+}
+
+void Rows::copy_values(Index row, float* out) const {
+    const auto scatter = [&](auto value_at) {
+        std::fill_n(out, cols_, 0.0f);
+        for (Index k = indptr_[row]; k < indptr_[row + 1]; ++k) out[indices_[k]] = value_at(k);
+    };
+    switch (kind_) {
+        case Kind::bits:
+            kernels().unpack_f32(view<std::uint64_t>().row(row), cols_, out);
+            break;
+        case Kind::bytes:
+            std::transform(view<std::uint8_t>().row(row), view<std::uint8_t>().row(row) + cols_, out,
+                           [](std::uint8_t x) { return x ? 1.0f : 0.0f; });
+            break;
+        case Kind::f32:
+            std::copy_n(view<float>().row(row), cols_, out);
+            break;
+        case Kind::f64:
+            std::transform(view<double>().row(row), view<double>().row(row) + cols_, out,
+                           [](double x) { return static_cast<float>(x); });
+            break;
+        case Kind::sparse_ones:
+            scatter([](Index) { return 1.0f; });
+            break;
+        case Kind::sparse_f32:
+            scatter([&](Index k) { return static_cast<const float*>(data_)[k]; });
+            break;
+        case Kind::sparse_f64:
+            scatter([&](Index k) { return static_cast<float>(static_cast<const double*>(data_)[k]); });
+            break;
+    }
+}
+
+View<const float> Rows::as_f32() const { return kind_ == Kind::f32 ? view<float>() : View<const float>{}; }
+
+}  // namespace harmonium

@@ -1,0 +1,62 @@
+// Many minibatches a call: contrastive divergence and the pass over W, on parameters that live in Python's arrays.
+#pragma once
+
+#include <stdexcept>
+
+#include "model/cd.hpp"
+
+namespace harmonium {
+
+// The weights became infinite or not a number.
+struct Diverged : std::runtime_error {
+    Diverged() : std::runtime_error("the weights became infinite or not a number") {}
+};
+
+// What training carries from update to update besides the parameters; velocities are empty without momentum.
+struct TrainingState {
+    View<std::uint64_t> chains;
+    View<float> w_velocity;
+    float* b_velocity = nullptr;
+    float* c_velocity = nullptr;
+};
+
+struct TrainingOptions {
+    Index n_gibbs_steps = 1;
+    bool persistent = true;
+    double l1 = 0, l2 = 0;
+    std::uint64_t seed = 0;
+};
+
+class Trainer {
+  public:
+    Trainer(Parameters parameters, TrainingState state, TrainingOptions options, Precision precision, int n_threads);
+
+    // One update per minibatch of `batch_size` rows (the last may be shorter) over the whole of `data`, numbered from
+    // `update` on, at constant learning rate and momentum. Throws Diverged after the update that diverged.
+    void run(const Batch& data, Index batch_size, std::uint64_t update, double learning_rate, double momentum);
+
+    // CD needs a chain per row of a minibatch; throws std::invalid_argument if there are fewer.
+    void require_chains(Index batch_rows) const;
+
+    Rbm& rbm() { return rbm_; }
+
+  private:
+    void apply(double learning_rate, double momentum);
+    void update_weights(const UpdateRule& rule);
+    void update_biases(const UpdateRule& rule, double learning_rate);
+    void follow_column_scales();
+
+    Rbm rbm_;
+    TrainingState state_;
+    TrainingOptions options_;
+    ContrastiveDivergence cd_;
+    bool quantizes_;
+    // The largest |w| of each column within each eight rows, as bits: [tile][padded column]. A column's maximum is taken
+    // over these instead of over W.
+    Buffer<std::uint32_t> tile_max_;
+    Buffer<std::uint32_t> column_max_;
+    Buffer<float> b_step_, c_step_;
+    Index padded_hidden_;
+};
+
+}  // namespace harmonium
