@@ -270,7 +270,7 @@ void add_trainer(py::module_& m) {
         .def(
             "run",
             [](PyTrainer& self, const Rows& rows, const py::object& order, Index begin, Index count, Index batch_size,
-               std::uint64_t update, double learning_rate, double momentum) {
+               std::uint64_t step, double learning_rate, double momentum) {
                 require_inputs(self.trainer.rbm(), Direction::up, rows);
                 require(batch_size >= 1 && begin >= 0 && count >= 0, "begin, count and batch_size must fit");
                 const Index* index = nullptr;
@@ -286,10 +286,10 @@ void add_trainer(py::module_& m) {
                 self.trainer.require_chains(std::min(batch_size, count));
                 prepare(self.trainer.rbm(), rows);
                 Working working(self.mutex);
-                self.trainer.run({rows, begin, count, index}, batch_size, update, learning_rate, momentum);
+                self.trainer.run({rows, begin, count, index}, batch_size, step, learning_rate, momentum);
             },
             py::arg("rows"), py::arg("order"), py::arg("begin"), py::arg("count"), py::arg("batch_size"),
-            py::arg("update"), py::arg("learning_rate"), py::arg("momentum"));
+            py::arg("step"), py::arg("learning_rate"), py::arg("momentum"));
 }
 
 }  // namespace

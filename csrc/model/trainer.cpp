@@ -32,15 +32,14 @@ Trainer::Trainer(Parameters parameters, TrainingState state, TrainingOptions opt
             &tile_max_[t * padded_hidden_]);
 }
 
-void Trainer::run(const Batch& data, Index batch_size, std::uint64_t update, double learning_rate, double momentum) {
+void Trainer::run(const Batch& data, Index batch_size, std::uint64_t step, double learning_rate, double momentum) {
     const auto n_steps = static_cast<std::uint64_t>(options_.n_gibbs_steps);
-    for (Index begin = 0; begin < data.count; begin += batch_size, ++update) {
+    for (Index begin = 0; begin < data.count; begin += batch_size, step += n_steps) {
         const Index rows = std::min(batch_size, data.count - begin);
         const Batch batch{data.rows, data.begin + begin, rows, data.order};
         // CD runs one chain per row of the minibatch.
         const View<std::uint64_t> chains = options_.persistent ? state_.chains : state_.chains.row_range(0, rows);
-        cd_.run(rbm_, batch, chains,
-                {options_.n_gibbs_steps, options_.persistent, options_.seed, update * n_steps});
+        cd_.run(rbm_, batch, chains, {options_.n_gibbs_steps, options_.persistent, options_.seed, step});
         apply(learning_rate, momentum);
     }
 }

@@ -31,9 +31,9 @@ class Trainer {
   public:
     Trainer(Parameters parameters, TrainingState state, TrainingOptions options, Precision precision, int n_threads);
 
-    // One update per minibatch of `batch_size` rows (the last may be shorter) over the whole of `data`, numbered from
-    // `update` on, at constant learning rate and momentum. Throws Diverged after the update that diverged.
-    void run(const Batch& data, Index batch_size, std::uint64_t update, double learning_rate, double momentum);
+    // One update per minibatch of `batch_size` rows (the last may be shorter) over the whole of `data`, the
+    // first with Gibbs step number `step`, at constant learning rate and momentum. Throws Diverged after the update that diverged.
+    void run(const Batch& data, Index batch_size, std::uint64_t step, double learning_rate, double momentum);
 
     // CD needs a chain per row of a minibatch; throws std::invalid_argument if there are fewer.
     void require_chains(Index batch_rows) const;

@@ -1,0 +1,33 @@
+"""harmonium: fast restricted Boltzmann machines and deep belief networks.
+
+``import harmonium`` is light: what a name stands for is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from harmonium._version import __version__
+
+if TYPE_CHECKING:
+    from harmonium import callbacks, datasets, ops, plotting
+    from harmonium.rbm import BernoulliRBM
+    from harmonium.model_file import load
+
+__all__ = ["BernoulliRBM", "__version__", "callbacks", "datasets", "load", "ops", "plotting"]
+
+_MODULE_OF = {"BernoulliRBM": "harmonium.rbm", "load": "harmonium.model_file"}
+_MODULES = ("callbacks", "datasets", "ops", "plotting")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULE_OF:
+        return getattr(import_module(_MODULE_OF[name]), name)
+    if name in _MODULES:
+        return import_module(f"harmonium.{name}")
+    raise AttributeError(f"module 'harmonium' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,51 @@
+"""Checks of scalar arguments, shared by everything public: one wording, one set of errors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from numbers import Integral, Real
+from typing import Any
+
+
+def check_integer(
+    name: str, value: Any, *, minimum: int | None = None, below: int | None = None
+) -> int:
+    """Return `value` as an int, or raise a TypeError or ValueError that says what was expected."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}")
+    if minimum is not None and value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    if below is not None and value >= below:
+        raise ValueError(f"{name} must be below {below}, got {value}")
+    return int(value)
+
+
+def check_real(
+    name: str,
+    value: Any,
+    *,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    open_minimum: bool = False,
+) -> float:
+    """Return `value` as a finite float in the range, or raise as `check_integer` does."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}")
+    number = float(value)
+    too_low = number <= minimum if open_minimum else number < minimum
+    if not math.isfinite(number) or too_low or number > maximum:
+        left = "(" if open_minimum or minimum == -math.inf else "["
+        right = ")" if maximum == math.inf else "]"
+        raise ValueError(
+            f"{name} must be a finite number in {left}{minimum:g}, {maximum:g}{right}, got {value!r}"
+        )
+    return number
+
+
+def check_word(name: str, value: Any, words: Collection[str]) -> str:
+    """Return `value` if it is one of `words`, else raise a ValueError that lists them."""
+    if not isinstance(value, str) or value not in words:
+        known = ", ".join(repr(word) for word in sorted(words))
+        raise ValueError(f"{name} must be one of {known}; got {value!r}")
+    return value

@@ -1,0 +1,138 @@
+"""From what a user passes as X to rows the engine takes: validated once, here, and nowhere again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from sklearn.utils.validation import validate_data
+
+from harmonium._arrays import empty_bits
+from harmonium.engine.protocol import Array, Engine, Float32, Rows
+
+
+@dataclass(frozen=True)
+class Units:
+    """Validated rows of units, and the dtype that results computed from them have."""
+
+    rows: Rows
+    dtype: np.dtype[Any]
+
+    @property
+    def n_rows(self) -> int:
+        return self.rows.n_rows
+
+
+def validate_units(
+    estimator: Any, X: Any, engine: Engine, *, reset: bool = False, name: str = "X"
+) -> Units:
+    """Validate rows of visible units as scikit-learn does, and that they lie in [0, 1].
+
+    Results are float32 for float32, bool and uint8 input, float64 for everything else.
+
+    Raises
+    ------
+    ValueError
+        X is empty, not two-dimensional, of another width than the estimator's, or holds NaN,
+        infinities or values outside [0, 1].
+    TypeError
+        X is not an array of numbers.
+    """
+    X = validate_data(
+        estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=True
+    )
+    return _units_of(engine, X, name)
+
+
+def units_of_array(engine: Engine, X: Any, n_units: int, name: str) -> Units:
+    """Validate rows that are not the estimator's features: hidden units."""
+    X = np.asarray(X)
+    if X.ndim != 2 or X.shape[1] != n_units or X.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name} must be a two-dimensional array of numbers with {n_units} columns; "
+            f"got {X.dtype} of shape {X.shape}"
+        )
+    return _units_of(engine, X, name)
+
+
+def _units_of(engine: Engine, X: Any, name: str) -> Units:
+    dtype = _result_dtype(X.dtype)
+    if scipy.sparse.issparse(X):
+        return Units(_sparse_rows(engine, X, name), dtype)
+    return Units(_dense_rows(engine, X, name), dtype)
+
+
+def _result_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    compact = (np.float32, np.bool_, np.uint8)
+    return np.dtype(np.float32 if dtype.type in compact else np.float64)
+
+
+def _dense_rows(engine: Engine, X: Array, name: str) -> Rows:
+    if X.dtype.kind in "iu" and X.dtype != np.uint8:
+        _require_range(X, name)
+        X = X != 0
+    elif X.dtype not in (np.float32, np.float64, np.uint8, np.bool_):
+        X = X.astype(np.float64)
+    # The kernels read rows; columns in memory order are the one layout that has to be copied.
+    X = np.ascontiguousarray(X)
+    words = empty_bits(*X.shape)
+    is_binary, in_range = engine.pack(X, words)
+    if not in_range:
+        _require_range(X, name)
+    return engine.rows_of_bits(words, X.shape[1]) if is_binary else engine.rows_of_reals(X)
+
+
+def _sparse_rows(engine: Engine, X: Any, name: str) -> Rows:
+    X = scipy.sparse.csr_array(X)
+    if not X.has_canonical_format or not X.has_sorted_indices or not np.all(X.data):
+        X = X.copy()
+        X.sum_duplicates()
+        X.eliminate_zeros()
+    _require_range(X.data, name)
+    is_binary = bool(np.all(X.data == 1))
+    if not is_binary and X.dtype not in (np.float32, np.float64):
+        X = X.astype(np.float64)
+    return engine.rows_of_sparse(X, is_binary)
+
+
+def _require_range(values: Array, name: str) -> None:
+    if values.size == 0:
+        return
+    low, high = values.min(), values.max()
+    if low < 0 or high > 1:
+        kind = "0 or 1" if values.dtype.kind in "iu" else "in [0, 1]"
+        raise ValueError(
+            f"{name} must have all values {kind}, because units are probabilities or states; "
+            f"got values from {low:g} to {high:g}. Scale intensities first, for example with "
+            "sklearn.preprocessing.MinMaxScaler or X / 255"
+        )
+
+
+def pick_rows(engine: Engine, rows: Rows, n: int) -> Rows:
+    """Return a copy of about `n` rows, spread evenly over all of them."""
+    order = np.linspace(0, rows.n_rows - 1, min(n, rows.n_rows)).astype(np.int64)
+    values = values_of(rows, order)
+    if not rows.is_binary:
+        return engine.rows_of_reals(values)
+    words = empty_bits(*values.shape)
+    engine.pack(values, words)
+    return engine.rows_of_bits(words, rows.n_cols)
+
+
+def values_of(rows: Rows, order: Array | None = None) -> Float32:
+    """Return rows (all, or those named) as float32."""
+    order = np.arange(rows.n_rows) if order is None else order
+    values = np.empty((len(order), rows.n_cols), np.float32)
+    rows.copy_values(order, values)
+    return values
+
+
+def mean_of(rows: Rows) -> Array:
+    """Return the mean of every column, in float64, holding a part of the rows at a time."""
+    total = np.zeros(rows.n_cols)
+    for begin in range(0, rows.n_rows, 1024):
+        order = np.arange(begin, min(begin + 1024, rows.n_rows))
+        total += values_of(rows, order).sum(axis=0, dtype=np.float64)
+    return total / rows.n_rows

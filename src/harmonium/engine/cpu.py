@@ -1,0 +1,200 @@
+"""The CPU engine: the compiled kernels behind the protocol."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmonium import _core
+from harmonium.engine.protocol import (
+    Array,
+    Bits,
+    Chains,
+    Draw,
+    Float32,
+    Precision,
+    Stream,
+    TrainingArrays,
+    TrainingRule,
+)
+
+
+@cache
+def _blas_pool() -> Any:
+    """Return the controller of the BLAS thread pools, which must be loaded to be found."""
+    import threadpoolctl
+
+    from harmonium import _blas  # noqa: F401
+
+    return threadpoolctl.ThreadpoolController()
+
+
+class _Threads:
+    """A number of threads, for our kernels and for the BLAS."""
+
+    def __init__(self, requested: int | None) -> None:
+        self.requested = requested or 0
+
+    def limit_blas(self, is_used: bool) -> AbstractContextManager[Any]:
+        """Hold the BLAS to the same number, if one was asked for and the call will use the BLAS."""
+        if not (is_used and self.requested):
+            return nullcontext()
+        limits: AbstractContextManager[Any] = _blas_pool().limit(
+            limits=self.requested, user_api="blas"
+        )
+        return limits
+
+
+class _CpuMachine:
+    def __init__(
+        self, W: Float32, b: Float32, c: Float32, precision: Precision, threads: _Threads
+    ) -> None:
+        self._core = _core.Rbm(W, b, c, precision, threads.requested)
+        self._is_float32 = precision == "float32"
+        self._threads = threads
+
+    def _limit_blas(self, rows: _core.Rows | None) -> AbstractContextManager[Any]:
+        is_real = rows is not None and not rows.is_binary
+        return self._threads.limit_blas(self._is_float32 or is_real)
+
+    def propup(self, v: _core.Rows, out: Float32) -> None:
+        with self._limit_blas(v):
+            self._core.propup(v, out)
+
+    def propdown(self, h: _core.Rows, out: Float32) -> None:
+        with self._limit_blas(h):
+            self._core.propdown(h, out)
+
+    def preactivations(self, v: _core.Rows, out: Float32) -> None:
+        with self._limit_blas(v):
+            self._core.preactivations(v, out)
+
+    def free_energy(self, v: _core.Rows, out: NDArray[np.float64]) -> None:
+        with self._limit_blas(v):
+            self._core.free_energy(v, out)
+
+    def pseudo_likelihood(
+        self, v: _core.Rows, seed: int, step: int, out: NDArray[np.float64]
+    ) -> None:
+        with self._limit_blas(v):
+            self._core.pseudo_likelihood(v, seed, step, out)
+
+    def gibbs(
+        self,
+        start: _core.Rows | None,
+        chains: Chains,
+        n_steps: int,
+        seed: int,
+        step: int,
+        first_row: int,
+    ) -> None:
+        v, h, v_probabilities, h_probabilities = chains
+        with self._limit_blas(start):
+            self._core.gibbs(
+                start, v, h, n_steps, seed, step, first_row, v_probabilities, h_probabilities
+            )
+
+    def cd_gradient(
+        self,
+        v: _core.Rows,
+        chains: Bits,
+        n_gibbs_steps: int,
+        persistent: bool,
+        seed: int,
+        step: int,
+        out: tuple[Float32, Float32, Float32],
+    ) -> None:
+        with self._limit_blas(v):
+            self._core.cd_gradient(v, chains, n_gibbs_steps, persistent, seed, step, *out)
+
+
+class _CpuTrainer:
+    def __init__(
+        self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision, threads: _Threads
+    ) -> None:
+        self._core = _core.Trainer(*arrays, *rule, precision, threads.requested)
+        self._is_float32 = precision == "float32"
+        self._threads = threads
+
+    def run(
+        self,
+        rows: _core.Rows,
+        order: NDArray[np.int64] | None,
+        begin: int,
+        count: int,
+        batch_size: int,
+        step: int,
+        learning_rate: float,
+        momentum: float,
+    ) -> None:
+        with self._threads.limit_blas(self._is_float32 or not rows.is_binary):
+            self._core.run(rows, order, begin, count, batch_size, step, learning_rate, momentum)
+
+
+class CpuEngine:
+    """Runs on the processor, with `n_threads` threads (None: as many as it may use)."""
+
+    name = "cpu"
+
+    def __init__(self, n_threads: int | None = None) -> None:
+        self._threads = _Threads(n_threads)
+        self._n = self._threads.requested
+
+    def sigmoid(self, x: Float32, out: Float32) -> None:
+        _core.sigmoid(x, out, self._n)
+
+    def softplus(self, x: Float32, out: Float32) -> None:
+        _core.softplus(x, out, self._n)
+
+    def sample_bernoulli(self, p: Float32, out: Array, draw: Draw) -> None:
+        _core.sample_bernoulli(p, out, draw.seed, draw.step, draw.stream, draw.first_row, self._n)
+
+    def shuffled_order(self, n: int, seed: int, epoch: int) -> NDArray[np.int64]:
+        counters = np.zeros((n, 4), np.uint32)
+        counters[:, 0] = np.arange(n)
+        counters[:, 2] = epoch
+        counters[:, 3] = Stream.SHUFFLE
+        words = _core.philox(counters, seed).astype(np.uint64)
+        keys = words[:, 0] << np.uint64(32) | words[:, 1]
+        return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
+
+    def multiply(self, a: Float32, b: Float32, out: Float32) -> None:
+        with self._threads.limit_blas(True):
+            _core.multiply(a, b, out)
+
+    def pack(self, values: Array, out: Bits) -> tuple[bool, bool]:
+        flags = _core.pack(values, out, self._n)
+        return not flags & _core.NOT_BINARY, not flags & _core.OUT_OF_RANGE
+
+    def unpack(self, words: Bits, out: Array) -> None:
+        _core.unpack(words, out, self._n)
+
+    def rows_of_bits(self, words: Bits, n_cols: int) -> _core.Rows:
+        return _core.Rows.bits(words, n_cols)
+
+    def rows_of_bytes(self, values: Array) -> _core.Rows:
+        return _core.Rows.bytes(values)
+
+    def rows_of_reals(self, values: Array) -> _core.Rows:
+        return _core.Rows.real(values)
+
+    def rows_of_sparse(self, csr: Any, binary: bool) -> _core.Rows:
+        values = None if binary else csr.data
+        return _core.Rows.sparse(
+            csr.indptr.astype(np.int64, copy=False),
+            csr.indices.astype(np.int32, copy=False),
+            values,
+            csr.shape[1],
+        )
+
+    def machine(self, W: Float32, b: Float32, c: Float32, precision: Precision) -> _CpuMachine:
+        return _CpuMachine(W, b, c, precision, self._threads)
+
+    def trainer(
+        self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision
+    ) -> _CpuTrainer:
+        return _CpuTrainer(arrays, rule, precision, self._threads)

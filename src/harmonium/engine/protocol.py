@@ -1,0 +1,159 @@
+"""The seam between models and devices.
+
+Everything above this line speaks of rows, machines and trainers; everything below it of cores and
+kernels. An engine gets arrays that have been validated: shapes and dtypes fit, ``out`` is writeable.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Precision: TypeAlias = Literal["auto", "float32"]
+Array: TypeAlias = NDArray[Any]
+Bits: TypeAlias = NDArray[np.uint64]
+Float32: TypeAlias = NDArray[np.float32]
+
+
+class Stream(IntEnum):
+    """What a draw is for: part of its coordinates (docs/numerics.md, section 2)."""
+
+    USER = 0
+    HIDDEN = 1
+    VISIBLE = 2
+    HIDDEN_START = 3
+    SHUFFLE = 4
+    FLIP = 5
+    BINARISE = 6
+
+
+class Draw(NamedTuple):
+    """The coordinates that all numbers of one call share; row and unit complete them."""
+
+    seed: int
+    step: int = 0
+    stream: int = Stream.USER
+    first_row: int = 0
+
+
+class Chains(NamedTuple):
+    """States of n chains as bits, and room for the probabilities of their last draws (or None)."""
+
+    v: Bits
+    h: Bits
+    v_probabilities: Float32 | None = None
+    h_probabilities: Float32 | None = None
+
+
+class TrainingArrays(NamedTuple):
+    """What training changes, in place: parameters, chains, and velocities if there is momentum."""
+
+    W: Float32
+    b: Float32
+    c: Float32
+    chains: Bits
+    W_velocity: Float32 | None = None
+    b_velocity: Float32 | None = None
+    c_velocity: Float32 | None = None
+
+
+class TrainingRule(NamedTuple):
+    """What stays the same from update to update."""
+
+    n_gibbs_steps: int
+    persistent: bool
+    l1: float
+    l2: float
+    seed: int
+
+
+class Rows(Protocol):
+    """Rows of data where the engine wants them: sets of active units, or real values."""
+
+    @property
+    def n_rows(self) -> int: ...
+    @property
+    def n_cols(self) -> int: ...
+    @property
+    def is_binary(self) -> bool: ...
+    def copy_values(self, order: NDArray[np.int64], out: Float32) -> None:
+        """Write the rows named by `order` to `out` as float32."""
+
+
+class Machine(Protocol):
+    """An RBM with fixed parameters."""
+
+    def propup(self, v: Rows, out: Float32) -> None: ...
+    def propdown(self, h: Rows, out: Float32) -> None: ...
+    def preactivations(self, v: Rows, out: Float32) -> None: ...
+    def free_energy(self, v: Rows, out: NDArray[np.float64]) -> None: ...
+    def pseudo_likelihood(
+        self, v: Rows, seed: int, step: int, out: NDArray[np.float64]
+    ) -> None: ...
+    def gibbs(
+        self, start: Rows | None, chains: Chains, n_steps: int, seed: int, step: int, first_row: int
+    ) -> None:
+        """Run Gibbs steps from visible rows, or, if `start` is None, from the states in `chains.h`."""
+
+    def cd_gradient(
+        self,
+        v: Rows,
+        chains: Bits,
+        n_gibbs_steps: int,
+        persistent: bool,
+        seed: int,
+        step: int,
+        out: tuple[Float32, Float32, Float32],
+    ) -> None: ...
+
+
+class Trainer(Protocol):
+    """Contrastive divergence on arrays it shares with the caller."""
+
+    def run(
+        self,
+        rows: Rows,
+        order: NDArray[np.int64] | None,
+        begin: int,
+        count: int,
+        batch_size: int,
+        step: int,
+        learning_rate: float,
+        momentum: float,
+    ) -> None:
+        """Update once per minibatch of rows ``order[begin:begin + count]``.
+
+        The first update's first Gibbs step has the number `step`.
+
+        Raises
+        ------
+        FloatingPointError
+            The parameters became infinite or not a number.
+        """
+
+
+class Engine(Protocol):
+    """A device."""
+
+    name: str
+
+    def sigmoid(self, x: Float32, out: Float32) -> None: ...
+    def softplus(self, x: Float32, out: Float32) -> None: ...
+    def sample_bernoulli(self, p: Float32, out: Array, draw: Draw) -> None: ...
+    def shuffled_order(self, n: int, seed: int, epoch: int) -> NDArray[np.int64]: ...
+    def multiply(self, a: Float32, b: Float32, out: Float32) -> None: ...
+    def pack(self, values: Array, out: Bits) -> tuple[bool, bool]:
+        """Pack rows into words of bits; tell whether all were 0 or 1, and whether all were in [0, 1]."""
+
+    def unpack(self, words: Bits, out: Array) -> None: ...
+    def rows_of_bits(self, words: Bits, n_cols: int) -> Rows: ...
+    def rows_of_bytes(self, values: Array) -> Rows: ...
+    def rows_of_reals(self, values: Array) -> Rows: ...
+    def rows_of_sparse(self, csr: Any, binary: bool) -> Rows: ...
+    def machine(self, W: Float32, b: Float32, c: Float32, precision: Precision) -> Machine: ...
+    def trainer(
+        self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision
+    ) -> Trainer: ...

@@ -1,0 +1,659 @@
+"""The Bernoulli restricted Boltzmann machine, in scikit-learn's manners."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from harmonium._arrays import empty_bits
+from harmonium._checks import check_integer, check_real, check_word
+from harmonium._visible import Units, mean_of, units_of_array, validate_units, values_of
+from harmonium.callbacks import CallbackList
+from harmonium.engine import get_engine
+from harmonium.engine.protocol import Array, Chains, Engine, Float32, Machine, TrainingArrays
+from harmonium.training import (
+    Training,
+    TrainingPlan,
+    TrainingState,
+    divergence,
+    sampling_seed,
+    value_at,
+)
+
+__all__ = ["BernoulliRBM"]
+
+
+class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Bernoulli restricted Boltzmann machine.
+
+    Binary visible units v and binary hidden units h with the energy
+    E(v, h) = -b·v - c·h - vᵀWh, trained by contrastive divergence. Takes the place of
+    :class:`sklearn.neural_network.BernoulliRBM`: the first six parameters are that class's, with
+    its meaning and defaults.
+
+    Data that are all zeros and ones take the binary path, whose results are the same bits on every
+    machine and with any number of threads (docs/numerics.md); real values in [0, 1] are probabilities of a unit
+    being on, and take float32 products.
+
+    Parameters
+    ----------
+    n_components : int, default=256
+        Number of hidden units.
+    learning_rate : float or callable, default=0.1
+        Step size ε; a callable gets the epoch, from 0, and returns it.
+    batch_size : int, default=10
+        Rows per minibatch.
+    n_iter : int, default=10
+        Epochs: passes over the training data.
+    verbose : int, default=0
+        If not 0, print a line per epoch.
+    random_state : int, RandomState instance or None, default=None
+        Seeds everything. An int gives the same result every time. Initial weights are those
+        scikit-learn draws; all other numbers are counter-based (Philox).
+    algorithm : {"pcd", "cd"}, default="pcd"
+        Persistent contrastive divergence (Tieleman 2008), also called stochastic maximum
+        likelihood, or contrastive divergence (Hinton 2002).
+    n_gibbs_steps : int, default=1
+        Gibbs steps per update: the k of CD-k and PCD-k.
+    n_chains : int or None, default=None
+        Persistent chains; None takes `batch_size`. Not used by "cd", which runs one per row.
+    momentum : float or callable, default=0.0
+        μ in [0, 1): the step is μ times the last one plus the gradient's.
+    l1, l2 : float, default=0.0
+        Weight decay: per update, ε·l1·sign(W) and ε·l2·W are subtracted from W.
+    shuffle : bool, default=False
+        Visit the rows of every epoch in a new order.
+    init : {"normal", "data"}, default="normal"
+        Visible biases begin at 0, or at the logit of the data's mean (Hinton 2012, section 8.1).
+    precision : {"auto", "float32"}, default="auto"
+        Whether binary operands are multiplied in 16-bit integers, or all in float32.
+    device : {"cpu"}, default="cpu"
+    n_threads : int or None, default=None
+        Threads; None takes as many as OpenMP would.
+    callbacks : callable, Callback, or a list of them, default=None
+        Called after every epoch: see :mod:`harmonium.callbacks`.
+    metrics : bool, default=True
+        Measure reconstruction error and pseudo-likelihood on a sample of rows after every epoch
+        (under 5 % of the time).
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        Weights, Wᵀ.
+    intercept_hidden_ : ndarray of shape (n_components,)
+        Hidden biases c.
+    intercept_visible_ : ndarray of shape (n_features,)
+        Visible biases b.
+    h_samples_ : ndarray of shape (n_chains, n_components)
+        Hidden states of the chains, zeros and ones.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Only when X had feature names that are all strings.
+    n_iter_ : int
+        Epochs done.
+    history_ : dict of lists
+        "epoch", "time" (seconds since the start), "learning_rate", and the metrics
+        "reconstruction_error", "pseudo_likelihood", and with held-out rows "val_…" of both and
+        "free_energy_gap" (:class:`harmonium.training.Monitor` defines them).
+
+    See Also
+    --------
+    harmonium.ops : The same on plain arrays.
+
+    References
+    ----------
+    Smolensky (1986), Information processing in dynamical systems: foundations of harmony theory.
+    Hinton (2012), A practical guide to training restricted Boltzmann machines.
+    Tieleman (2008), Training restricted Boltzmann machines using approximations to the likelihood
+    gradient.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from harmonium import BernoulliRBM
+    >>> X = np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 1]])
+    >>> rbm = BernoulliRBM(n_components=2, random_state=0).fit(X)
+    >>> rbm.transform(X).shape
+    (4, 2)
+    """
+
+    components_: Array
+    intercept_hidden_: Array
+    intercept_visible_: Array
+    h_samples_: Array
+    n_features_in_: int
+    n_iter_: int
+    history_: dict[str, list[float]]
+
+    def __init__(
+        self,
+        n_components: int = 256,
+        *,
+        learning_rate: float | Callable[[int], float] = 0.1,
+        batch_size: int = 10,
+        n_iter: int = 10,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+        algorithm: str = "pcd",
+        n_gibbs_steps: int = 1,
+        n_chains: int | None = None,
+        momentum: float | Callable[[int], float] = 0.0,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        shuffle: bool = False,
+        init: str = "normal",
+        precision: str = "auto",
+        device: str = "cpu",
+        n_threads: int | None = None,
+        callbacks: Any = None,
+        metrics: bool = True,
+    ) -> None:
+        self.n_components = n_components
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.n_iter = n_iter
+        self.verbose = verbose
+        self.random_state = random_state
+        self.algorithm = algorithm
+        self.n_gibbs_steps = n_gibbs_steps
+        self.n_chains = n_chains
+        self.momentum = momentum
+        self.l1 = l1
+        self.l2 = l2
+        self.shuffle = shuffle
+        self.init = init
+        self.precision = precision
+        self.device = device
+        self.n_threads = n_threads
+        self.callbacks = callbacks
+        self.metrics = metrics
+
+    # ---- training ----
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        X_val: Any = None,
+        resume: str | os.PathLike[str] | None = None,
+    ) -> BernoulliRBM:
+        """Train on X.
+
+        Parameters
+        ----------
+        X : array or sparse matrix of shape (n_samples, n_features)
+            Values in [0, 1]: float32, float64, bool, or integer zeros and ones.
+        y : ignored
+        X_val : array or sparse matrix of shape (n_val, n_features), optional
+            Held-out rows, for metrics alone.
+        resume : path, optional
+            A file written by :meth:`save` or :class:`harmonium.callbacks.Checkpoint` of the same
+            training on the same X: go on from there to epoch `n_iter`, to the result an
+            uninterrupted run would have had, bit for bit.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            X is empty, not two-dimensional, or holds NaN, infinities or values outside [0, 1]; a
+            parameter is out of its range; `resume` does not fit.
+        TypeError
+            A parameter is of the wrong type.
+        FloatingPointError
+            Training diverged; the estimator holds the last finite weights.
+        """
+        self._check_parameters()
+        engine = get_engine(self.device, self.n_threads)
+        data = validate_units(self, X, engine, reset=True)
+        held_out = None
+        if X_val is not None:
+            held_out = validate_units(self, X_val, engine, name="X_val").rows
+        if resume is None:
+            state = self._initial_state(data)
+        else:
+            state = self._state_of_checkpoint(resume)
+        self._n_sampled = 0
+
+        def publish() -> None:
+            self._publish(state, data.dtype, engine)
+
+        Training(self, engine, self._plan(), state, data.rows, held_out, publish).run()
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> BernoulliRBM:
+        """Make one update, with all the rows of X as its minibatch.
+
+        Parameters
+        ----------
+        X : array or sparse matrix of shape (n_samples, n_features)
+            As for :meth:`fit`. The first call sets the number of features and the dtype.
+        y : ignored
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError, FloatingPointError
+            As :meth:`fit`.
+        """
+        self._check_parameters()
+        engine = get_engine(self.device, self.n_threads)
+        is_first = not hasattr(self, "components_")
+        data = validate_units(self, X, engine, reset=is_first)
+        state = self._initial_state(data) if is_first else self._state()
+        if is_first:
+            self._n_sampled = 0
+        plan = self._plan()
+        state = self._with_chains_for(state, data.rows.n_rows)
+        trainer = engine.trainer(state.arrays, plan.rule(state.seed), plan.precision)
+        learning_rate = value_at("learning_rate", plan.learning_rate, state.epoch)
+        momentum = value_at("momentum", plan.momentum, state.epoch)
+        n = data.rows.n_rows
+        snapshot = state.snapshot()
+        try:
+            trainer.run(
+                data.rows, None, 0, n, n, state.gibbs_steps, learning_rate, momentum
+            )
+        except FloatingPointError:
+            state.restore(snapshot)
+            raise divergence(learning_rate, "in partial_fit") from None
+        finally:
+            dtype = data.dtype if is_first else self.components_.dtype
+            self._publish(state, dtype, engine)
+        state.gibbs_steps += plan.n_gibbs_steps
+        state.epoch += 1
+        self._publish(state, dtype, engine)
+        return self
+
+    def _check_parameters(self) -> None:
+        check_integer("n_components", self.n_components, minimum=1)
+        check_integer("batch_size", self.batch_size, minimum=1)
+        check_integer("n_iter", self.n_iter, minimum=0)
+        check_integer("n_gibbs_steps", self.n_gibbs_steps, minimum=1)
+        if self.n_chains is not None:
+            check_integer("n_chains", self.n_chains, minimum=1)
+        if not callable(self.learning_rate):
+            check_real("learning_rate", self.learning_rate, minimum=0.0, open_minimum=True)
+        if not callable(self.momentum):
+            check_real("momentum", self.momentum, minimum=0.0, maximum=1.0)
+        check_real("l1", self.l1, minimum=0.0)
+        check_real("l2", self.l2, minimum=0.0)
+        check_word("algorithm", self.algorithm, ("cd", "pcd"))
+        check_word("init", self.init, ("normal", "data"))
+        check_word("precision", self.precision, ("auto", "float32"))
+        CallbackList(self.callbacks)
+
+    def _plan(self) -> TrainingPlan:
+        return TrainingPlan(
+            n_epochs=self.n_iter,
+            batch_size=self.batch_size,
+            n_gibbs_steps=self.n_gibbs_steps,
+            persistent=self.algorithm == "pcd",
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            l1=float(self.l1),
+            l2=float(self.l2),
+            shuffle=bool(self.shuffle),
+            precision=self.precision,  # type: ignore[arg-type]
+            metrics=bool(self.metrics),
+            verbose=int(self.verbose),
+        )
+
+    @property
+    def _has_momentum(self) -> bool:
+        return callable(self.momentum) or self.momentum != 0
+
+    def _initial_state(self, data: Units) -> TrainingState:
+        """Return the state before the first update, drawing what is random about it."""
+        rng = check_random_state(self.random_state)
+        n_visible, n_hidden = data.rows.n_cols, self.n_components
+        # scikit-learn's first draw, in its order, so that both start from the same weights.
+        W = np.ascontiguousarray(rng.normal(0, 0.01, (n_hidden, n_visible)).T, np.float32)
+        low, high = (int(word) for word in rng.randint(0, 2**32, size=2, dtype=np.uint64))
+        b = np.zeros(n_visible, np.float32)
+        if self.init == "data":
+            # Units that are always on or off get the odds of half an exception.
+            margin = 0.5 / data.n_rows
+            mean = np.clip(mean_of(data.rows), margin, 1 - margin)
+            b[:] = np.log(mean / (1 - mean))
+        n_chains = self.batch_size
+        if self.algorithm == "pcd" and self.n_chains is not None:
+            n_chains = self.n_chains
+        arrays = TrainingArrays(
+            W, b, np.zeros(n_hidden, np.float32), empty_bits(n_chains, n_hidden), *self._velocities(W)
+        )
+        return TrainingState(arrays, seed=low | high << 32)
+
+    def _velocities(self, W: Float32) -> tuple[Float32 | None, Float32 | None, Float32 | None]:
+        if not self._has_momentum:
+            return None, None, None
+        n_visible, n_hidden = W.shape
+        return (
+            np.zeros_like(W),
+            np.zeros(n_visible, np.float32),
+            np.zeros(n_hidden, np.float32),
+        )
+
+    def _state(self) -> TrainingState:
+        """Return the state that the fitted attributes hold, in arrays of its own."""
+        W, b, c = (np.array(array) for array in self._parameters())
+        velocities = self._velocity
+        if velocities is None or not self._has_momentum:
+            velocities = self._velocities(W)
+        chains = empty_bits(*self.h_samples_.shape)
+        get_engine().pack(np.ascontiguousarray(self.h_samples_, np.float32), chains)
+        return TrainingState(
+            TrainingArrays(W, b, c, chains, *velocities),
+            self._seed,
+            self.n_iter_,
+            self._gibbs_steps,
+            {name: list(values) for name, values in self.history_.items()},
+        )
+
+    def _with_chains_for(self, state: TrainingState, n_rows: int) -> TrainingState:
+        """Return a state whose chains are enough for CD on a minibatch of `n_rows`."""
+        if self.algorithm == "pcd" or len(state.arrays.chains) >= n_rows:
+            return state
+        state.arrays = state.arrays._replace(chains=empty_bits(n_rows, self.n_components))
+        return state
+
+    def _state_of_checkpoint(self, path: str | os.PathLike[str]) -> TrainingState:
+        from harmonium.model_file import load
+
+        saved = load(path)
+        if not isinstance(saved, BernoulliRBM):
+            raise ValueError(f"{os.fspath(path)} holds a {type(saved).__name__}, not a BernoulliRBM")
+        for name in ("n_components", "batch_size", "algorithm", "n_gibbs_steps", "n_chains", "init"):
+            if getattr(saved, name) != getattr(self, name):
+                raise ValueError(
+                    f"{os.fspath(path)} was trained with {name}={getattr(saved, name)!r}, but this "
+                    f"estimator has {name}={getattr(self, name)!r}"
+                )
+        if saved.n_features_in_ != self.n_features_in_:
+            raise ValueError(
+                f"{os.fspath(path)} was trained on {saved.n_features_in_} features, but X has "
+                f"{self.n_features_in_}"
+            )
+        return saved._state()
+
+    def _publish(self, state: TrainingState, dtype: np.dtype[Any], engine: Engine) -> None:
+        """Bring the fitted attributes up to date with a state."""
+        W, b, c, chains, *velocity = state.arrays
+        # Copies, because training goes on writing to its arrays; columns in memory order, as
+        # scikit-learn has components_, which are W's rows as they are.
+        self.components_ = np.array(W, dtype, order="C").T
+        self.intercept_visible_ = b.astype(dtype)
+        self.intercept_hidden_ = c.astype(dtype)
+        h = np.empty((len(chains), W.shape[1]), np.float32)
+        engine.unpack(chains, h)
+        self.h_samples_ = h.astype(dtype, copy=False)
+        self.n_iter_ = state.epoch
+        self.history_ = state.history
+        self._seed = state.seed
+        self._gibbs_steps = state.gibbs_steps
+        self._velocity = None if velocity[0] is None else tuple(velocity)
+
+    # ---- the machine ----
+
+    def _parameters(self) -> tuple[Float32, Float32, Float32]:
+        """Return W, b and c as the engine takes them; copies only where dtype or layout differ."""
+        return (
+            np.ascontiguousarray(self.components_.T, np.float32),
+            np.ascontiguousarray(self.intercept_visible_, np.float32),
+            np.ascontiguousarray(self.intercept_hidden_, np.float32),
+        )
+
+    def _ready(self) -> tuple[Engine, Machine]:
+        check_is_fitted(self)
+        engine = get_engine(self.device, self.n_threads)
+        check_word("precision", self.precision, ("auto", "float32"))
+        return engine, engine.machine(*self._parameters(), self.precision)  # type: ignore[arg-type]
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.components_.shape[0])
+
+    def transform(self, X: Any) -> Array:
+        """Probabilities of the hidden units, p(h = 1 | v) = σ(vW + c).
+
+        Parameters
+        ----------
+        X : array or sparse matrix of shape (n_samples, n_features)
+            Values in [0, 1].
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            Of X's dtype where that is a float; float32 for bool and uint8, else float64.
+        """
+        engine, machine = self._ready()
+        data = validate_units(self, X, engine)
+        out = np.empty((data.n_rows, self._n_features_out), np.float32)
+        machine.propup(data.rows, out)
+        return out.astype(data.dtype, copy=False)
+
+    def inverse_transform(self, H: Any) -> Array:
+        """Probabilities of the visible units, p(v = 1 | h) = σ(hWᵀ + b).
+
+        Parameters
+        ----------
+        H : array of shape (n_samples, n_components)
+            Hidden states or probabilities, in [0, 1].
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+        """
+        engine, machine = self._ready()
+        hidden = units_of_array(engine, H, self._n_features_out, "H")
+        out = np.empty((hidden.n_rows, self.n_features_in_), np.float32)
+        machine.propdown(hidden.rows, out)
+        return out.astype(hidden.dtype, copy=False)
+
+    def reconstruct(self, X: Any) -> Array:
+        """Probabilities of the visible units after one pass up and down, without sampling.
+
+        σ(pWᵀ + b) with p = σ(vW + c).
+
+        Parameters
+        ----------
+        X : array or sparse matrix of shape (n_samples, n_features)
+            Values in [0, 1].
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+        """
+        engine, machine = self._ready()
+        data = validate_units(self, X, engine)
+        p = np.empty((data.n_rows, self._n_features_out), np.float32)
+        machine.propup(data.rows, p)
+        out = np.empty((data.n_rows, self.n_features_in_), np.float32)
+        machine.propdown(engine.rows_of_reals(p), out)
+        return out.astype(data.dtype, copy=False)
+
+    def gibbs(self, v: Any, n_steps: int = 1) -> Array:
+        """Make Gibbs steps v → h → v from given rows. Every call draws anew.
+
+        Parameters
+        ----------
+        v : array or sparse matrix of shape (n_samples, n_features)
+            Values in [0, 1].
+        n_steps : int, default=1
+
+        Returns
+        -------
+        ndarray of bool of shape (n_samples, n_features)
+        """
+        check_integer("n_steps", n_steps, minimum=1)
+        engine, machine = self._ready()
+        data = validate_units(self, v, engine)
+        chains = self._run_chains(machine, data, n_steps)
+        out = np.empty((data.n_rows, self.n_features_in_), np.bool_)
+        engine.unpack(chains.v, out)
+        return out
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        n_steps: int = 1000,
+        init: Any = None,
+        return_probabilities: bool = False,
+    ) -> Array:
+        """Draw from the model, by independent Gibbs chains.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of chains.
+        n_steps : int, default=1000
+            Gibbs steps of each.
+        init : array of shape (n_samples, n_features), optional
+            Where they start; by default each visible unit is drawn by its bias alone.
+        return_probabilities : bool, default=False
+            Return the probabilities of the last draw instead of the draw.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            bool states, or probabilities in the dtype of `components_`.
+        """
+        check_integer("n_samples", n_samples, minimum=1)
+        check_integer("n_steps", n_steps, minimum=1)
+        engine, machine = self._ready()
+        if init is None:
+            data = self._biased_states(engine, n_samples)
+        else:
+            data = validate_units(self, init, engine, name="init")
+            if data.n_rows != n_samples:
+                raise ValueError(
+                    f"init must have n_samples={n_samples} rows, got {data.n_rows}"
+                )
+        p = None
+        if return_probabilities:
+            p = np.empty((n_samples, self.n_features_in_), np.float32)
+        chains = self._run_chains(machine, data, n_steps, p)
+        if p is not None:
+            return p.astype(self.components_.dtype, copy=False)
+        out = np.empty((n_samples, self.n_features_in_), np.bool_)
+        engine.unpack(chains.v, out)
+        return out
+
+    def _biased_states(self, engine: Engine, n: int) -> Units:
+        from harmonium import ops
+
+        b = np.ascontiguousarray(self.intercept_visible_, np.float32)
+        p = np.tile(ops.sigmoid(b), (n, 1))
+        words = empty_bits(*p.shape)
+        ops.sample_bernoulli(p, self._draw_seed(), step=self._n_sampled, out=words)
+        return Units(engine.rows_of_bits(words, p.shape[1]), np.dtype(np.float32))
+
+    def _draw_seed(self) -> int:
+        return sampling_seed(self._seed)
+
+    def _run_chains(
+        self, machine: Machine, start: Units, n_steps: int, p: Float32 | None = None
+    ) -> Chains:
+        n = start.n_rows
+        chains = Chains(empty_bits(n, self.n_features_in_), empty_bits(n, self._n_features_out), p)
+        machine.gibbs(start.rows, chains, n_steps, self._draw_seed(), self._n_sampled, 0)
+        self._n_sampled += n_steps
+        return chains
+
+    def free_energy(self, X: Any) -> Array:
+        """Free energy F(v) = -b·v - Σⱼ softplus((vW + c)ⱼ) of each row.
+
+        Parameters
+        ----------
+        X : array or sparse matrix of shape (n_samples, n_features)
+            Values in [0, 1].
+
+        Returns
+        -------
+        ndarray of float64 of shape (n_samples,)
+            In nats; log p(v) = -F(v) - log Z.
+        """
+        engine, machine = self._ready()
+        data = validate_units(self, X, engine)
+        out = np.empty(data.n_rows)
+        machine.free_energy(data.rows, out)
+        return out
+
+    def score_samples(self, X: Any) -> Array:
+        """Stochastic log pseudo-likelihood of each row: n_features · log p(vᵢ | the rest), i drawn.
+
+        Parameters
+        ----------
+        X : array or sparse matrix of shape (n_samples, n_features)
+            Values in [0, 1].
+
+        Returns
+        -------
+        ndarray of float64 of shape (n_samples,)
+            In nats. The flipped unit of a row depends on the fitted model's seed and the row's
+            number alone, so a repeated call gives the same scores.
+        """
+        engine, machine = self._ready()
+        data = validate_units(self, X, engine)
+        out = np.empty(data.n_rows)
+        machine.pseudo_likelihood(data.rows, self._draw_seed(), 0, out)
+        return out
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean of :meth:`score_samples`: larger is better.
+
+        Parameters
+        ----------
+        X : array or sparse matrix of shape (n_samples, n_features)
+        y : ignored
+
+        Returns
+        -------
+        float
+        """
+        return float(self.score_samples(X).mean())
+
+    # ---- files and scikit-learn ----
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model, with all that training needs to go on, to a safetensors file.
+
+        Functions and objects among the parameters can't be written: `callbacks` is left out, a
+        `learning_rate` or `momentum` that is a function is saved as its value for the last epoch,
+        a `random_state` that is a generator as None.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Replaced in one step: a crash or a full disk leaves the old file.
+
+        Raises
+        ------
+        OSError
+            The file can't be written; the message says why.
+        """
+        from harmonium.model_file import save
+
+        check_is_fitted(self)
+        save(self, path)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "components_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags

@@ -1,0 +1,275 @@
+"""The loop over epochs: schedules, chunks of minibatches, metrics, callbacks, Ctrl-C.
+
+Nothing here touches a row or a unit; that is the engine's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from harmonium._arrays import empty_bits
+from harmonium._visible import pick_rows, values_of
+from harmonium.callbacks import CallbackList
+from harmonium.engine.protocol import (
+    Chains,
+    Engine,
+    Machine,
+    Precision,
+    Rows,
+    TrainingArrays,
+    TrainingRule,
+)
+
+Schedule: TypeAlias = "float | Callable[[int], float]"
+
+CHUNK_SECONDS = 0.05
+"""How long one call of the engine should take: often enough for Ctrl-C and a progress bar, rarely
+enough that what Python does between two calls does not show."""
+
+SNAPSHOT_SECONDS = 1.0
+"""How old the state may be that a diverged training falls back to."""
+
+
+@dataclass
+class TrainingState:
+    """What a training run is at a moment: enough to go on, and to be saved.
+
+    `gibbs_steps` numbers the random draws: how many Gibbs steps the chains have made so far.
+    """
+
+    arrays: TrainingArrays
+    seed: int
+    epoch: int = 0
+    gibbs_steps: int = 0
+    history: dict[str, list[float]] = field(default_factory=dict)
+
+    def snapshot(self) -> tuple[TrainingArrays, int]:
+        copies = (None if array is None else array.copy() for array in self.arrays)
+        return TrainingArrays(*copies), self.gibbs_steps  # type: ignore[arg-type]
+
+    def restore(self, snapshot: tuple[TrainingArrays, int]) -> None:
+        arrays, self.gibbs_steps = snapshot
+        for to, array in zip(self.arrays, arrays, strict=True):
+            if to is not None and array is not None:
+                to[...] = array
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a run is asked to do."""
+
+    n_epochs: int
+    batch_size: int
+    n_gibbs_steps: int
+    persistent: bool
+    learning_rate: Schedule
+    momentum: Schedule
+    l1: float
+    l2: float
+    shuffle: bool
+    precision: Precision
+    metrics: bool
+    verbose: int
+
+    def rule(self, seed: int) -> TrainingRule:
+        return TrainingRule(self.n_gibbs_steps, self.persistent, self.l1, self.l2, seed)
+
+
+def value_at(name: str, schedule: Schedule, epoch: int) -> float:
+    """Return a schedule's value in an epoch (counted from 0); a number is the same in all."""
+    value = schedule(epoch) if callable(schedule) else schedule
+    value = float(value)
+    if not np.isfinite(value) or value < 0:
+        raise ValueError(f"{name} must be finite and not negative; it gave {value} for epoch {epoch}")
+    return value
+
+
+class Monitor:
+    """Metrics of a sample of rows, of training and held-out data.
+
+    The samples are small enough that measuring stays under a twentieth of the time, and the same
+    in every epoch, so that curves are comparable.
+    """
+
+    MOST_ROWS = 1000
+
+    def __init__(
+        self, engine: Engine, n_hidden: int, train: Rows, held_out: Rows | None, seed: int
+    ) -> None:
+        self._n_hidden = n_hidden
+        n = min(self.MOST_ROWS, max(100, train.n_rows // 20))
+        self._train = pick_rows(engine, train, n)
+        self._held_out = None if held_out is None else pick_rows(engine, held_out, n)
+        self._seed = seed
+
+    def measure(self, machine: Machine, epoch: int) -> dict[str, float]:
+        """Return the metrics of `machine`.
+
+        reconstruction_error is the mean squared difference, per unit, between v and p(v|h), h drawn
+        from p(h|v); pseudo_likelihood the mean stochastic log pseudo-likelihood per row, in nats;
+        free_energy_gap the mean F of held-out minus training rows, which grows as a model begins to
+        overfit. Names of held-out rows' metrics begin with "val_".
+        """
+        metrics = self._of_rows(machine, self._train, epoch)
+        if self._held_out is not None:
+            held_out = self._of_rows(machine, self._held_out, epoch)
+            metrics |= {f"val_{name}": value for name, value in held_out.items()}
+            gap = _mean_free_energy(machine, self._held_out)
+            metrics["free_energy_gap"] = gap - _mean_free_energy(machine, self._train)
+        return metrics
+
+    def _of_rows(self, machine: Machine, rows: Rows, epoch: int) -> dict[str, float]:
+        n, n_visible = rows.n_rows, rows.n_cols
+        p = np.empty((n, n_visible), np.float32)
+        chains = Chains(empty_bits(n, n_visible), empty_bits(n, self._n_hidden), p)
+        machine.gibbs(rows, chains, 1, self._seed, epoch, 0)
+        error = float(np.mean(np.square(p - values_of(rows)), dtype=np.float64))
+        score = np.empty(n)
+        machine.pseudo_likelihood(rows, self._seed, epoch, score)
+        return {"reconstruction_error": error, "pseudo_likelihood": float(score.mean())}
+
+
+def _mean_free_energy(machine: Machine, rows: Rows) -> float:
+    energies = np.empty(rows.n_rows)
+    machine.free_energy(rows, energies)
+    return float(energies.mean())
+
+
+class _Pace:
+    """How many minibatches make a chunk, from how long the last one took."""
+
+    def __init__(self) -> None:
+        self.n_batches = 1
+
+    def learn(self, seconds: float) -> None:
+        # Doubling at most: the first chunk pays for waking the threads and says little.
+        factor = min(2.0, CHUNK_SECONDS / max(seconds, 1e-6))
+        self.n_batches = max(1, round(self.n_batches * factor))
+
+
+class Training:
+    """One run of :meth:`BernoulliRBM.fit`, from a state to a later one.
+
+    `publish` brings the estimator's fitted attributes up to date with the state.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        engine: Engine,
+        plan: TrainingPlan,
+        state: TrainingState,
+        train: Rows,
+        held_out: Rows | None,
+        publish: Callable[[], None],
+    ) -> None:
+        self.estimator = estimator
+        self.engine = engine
+        self.plan = plan
+        self.state = state
+        self.rows = train
+        self.publish = publish
+        self.callbacks = CallbackList(estimator.callbacks)
+        self.trainer = engine.trainer(state.arrays, plan.rule(state.seed), plan.precision)
+        self.monitor = None
+        if plan.metrics or plan.verbose:
+            n_hidden = state.arrays.W.shape[1]
+            self.monitor = Monitor(engine, n_hidden, train, held_out, sampling_seed(state.seed))
+        self.pace = _Pace()
+
+    def run(self) -> None:
+        """Train until the last epoch, or until a callback says so.
+
+        However it ends, the estimator is left with the state of the last finished chunk, or, when
+        training diverged, with the last finite one that is at most a second older.
+        """
+        started = time.perf_counter() - (self.state.history.get("time") or [0.0])[-1]
+        self.publish()
+        try:
+            self.callbacks.on_fit_begin(self.estimator, self.state.epoch)
+            while self.state.epoch < self.plan.n_epochs:
+                epoch_began = time.perf_counter()
+                learning_rate = value_at("learning_rate", self.plan.learning_rate, self.state.epoch)
+                momentum = value_at("momentum", self.plan.momentum, self.state.epoch)
+                self._run_epoch(learning_rate, momentum)
+                self.state.epoch += 1
+                metrics = self._measure()
+                now = time.perf_counter()
+                self._record(now - started, learning_rate, metrics)
+                if self.plan.verbose:
+                    self._print_progress(metrics, now - epoch_began)
+                if self.callbacks:
+                    self.publish()
+                    if self.callbacks.on_epoch_end(self.estimator, self.state.epoch, metrics):
+                        break
+        finally:
+            self.publish()
+            self.callbacks.on_fit_end(self.estimator)
+
+    def _run_epoch(self, learning_rate: float, momentum: float) -> None:
+        plan, state, n_rows = self.plan, self.state, self.rows.n_rows
+        order = None
+        if plan.shuffle:
+            order = self.engine.shuffled_order(n_rows, state.seed, state.epoch)
+        begin = 0
+        snapshot, snapshot_time = state.snapshot(), time.perf_counter()
+        while begin < n_rows:
+            chunk_began = time.perf_counter()
+            if chunk_began - snapshot_time > SNAPSHOT_SECONDS:
+                snapshot, snapshot_time = state.snapshot(), chunk_began
+            count = min(self.pace.n_batches * plan.batch_size, n_rows - begin)
+            try:
+                self.trainer.run(
+                    self.rows,
+                    order,
+                    begin,
+                    count,
+                    plan.batch_size,
+                    state.gibbs_steps,
+                    learning_rate,
+                    momentum,
+                )
+            except FloatingPointError:
+                state.restore(snapshot)
+                raise divergence(learning_rate, f"in epoch {state.epoch + 1}") from None
+            state.gibbs_steps += -(-count // plan.batch_size) * plan.n_gibbs_steps
+            begin += count
+            self.pace.learn(time.perf_counter() - chunk_began)
+            self.callbacks.on_progress(self.estimator, state.epoch + 1, begin / n_rows)
+
+    def _measure(self) -> dict[str, float]:
+        if self.monitor is None:
+            return {}
+        W, b, c = self.state.arrays[:3]
+        machine = self.engine.machine(W, b, c, self.plan.precision)
+        return self.monitor.measure(machine, self.state.epoch)
+
+    def _record(self, seconds: float, learning_rate: float, metrics: dict[str, float]) -> None:
+        row = {"epoch": self.state.epoch, "time": seconds, "learning_rate": learning_rate, **metrics}
+        for name, value in row.items():
+            self.state.history.setdefault(name, []).append(value)
+
+    def _print_progress(self, metrics: dict[str, float], seconds: float) -> None:
+        print(
+            f"[{type(self.estimator).__name__}] Iteration {self.state.epoch}, "
+            f"pseudo-likelihood = {metrics['pseudo_likelihood']:.2f}, time = {seconds:.2f}s"
+        )
+
+
+def divergence(learning_rate: float, when: str) -> FloatingPointError:
+    """Return the error for a training whose weights are no longer finite."""
+    return FloatingPointError(
+        f"training diverged {when}: the weights became infinite or not a number at "
+        f"learning_rate={learning_rate:g}. The estimator holds the last finite weights; "
+        "try a smaller learning rate"
+    )
+
+
+def sampling_seed(seed: int) -> int:
+    """Return the key for draws outside training, so that they never repeat those inside."""
+    return seed ^ (1 << 63)

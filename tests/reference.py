@@ -1,0 +1,623 @@
+"""The reference twin: what harmonium computes, written a second time in NumPy.
+
+Section numbers are those of docs/numerics.md, from which alone this page is written. It imports
+nothing of harmonium and is meant to be read, not to be fast.
+
+Part I (sections 2 to 6) gives the *same bits* as the binary path. Part II is the plain float64
+mathematics of the model, without quantisation, for tests of correctness and statistics.
+
+Arrays: `v` (n, V) and `h` (n, H) are boolean, `W` (V, H), `b` (V,) and `c` (H,) float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Bools = NDArray[np.bool_]
+Floats32 = NDArray[np.float32]
+Floats64 = NDArray[np.float64]
+Ints = NDArray[Any]
+
+# Every constant of the float32 code passes through here: a bare Python float would be rounded to
+# float32 by NumPy 2 but could widen the operation in NumPy 1.
+F32 = np.float32
+
+# ==================================================================================================
+# Part I: the binary path, bit for bit
+# ==================================================================================================
+
+# --- Section 2: random numbers --------------------------------------------------------------------
+
+STREAM_BERNOULLI = 0  # ops.sample_bernoulli default
+STREAM_HIDDEN = 1  # hidden units of a Gibbs step
+STREAM_VISIBLE = 2  # visible units of a Gibbs step
+STREAM_CD_START = 3  # hidden units that start a CD chain from data
+STREAM_SHUFFLE = 4  # order of the rows of a shuffled epoch
+STREAM_FLIP = 5  # the flipped pixel of the stochastic pseudo-likelihood
+STREAM_BINARIZE = 6  # stochastic binarisation of images
+
+LOW_HALF = 128  # added to the stream where the low 16 bits of a draw are read
+MASK32 = 0xFFFF_FFFF
+
+PHILOX_MULTIPLIERS = (0xD251_1F53, 0xCD9E_8D57)
+PHILOX_KEY_INCREMENTS = (0x9E37_79B9, 0xBB67_AE85)
+
+
+def philox4x32(counter: ArrayLike, key: int) -> NDArray[np.uint32]:
+    """Philox4x32-10 of counters (..., 4) under a 64-bit key (section 2); words (..., 4)."""
+    # uint64 holds a 32 x 32 bit product whole.
+    x0, x1, x2, x3 = np.moveaxis(np.asarray(counter).astype(np.uint64), -1, 0)
+    k0, k1 = key & MASK32, key >> 32
+    m0, m1 = (np.uint64(m) for m in PHILOX_MULTIPLIERS)
+    mask, shift = np.uint64(MASK32), np.uint64(32)
+    for _ in range(10):
+        product0, product1 = m0 * x0, m1 * x2
+        x0, x1, x2, x3 = (
+            (product1 >> shift) ^ x1 ^ np.uint64(k0),
+            product1 & mask,
+            (product0 >> shift) ^ x3 ^ np.uint64(k1),
+            product0 & mask,
+        )
+        k0 = (k0 + PHILOX_KEY_INCREMENTS[0]) & MASK32
+        k1 = (k1 + PHILOX_KEY_INCREMENTS[1]) & MASK32
+    return np.stack([x0, x1, x2, x3], axis=-1).astype(np.uint32)
+
+
+def counters(first: Ints, second: Ints, step: int, stream: int) -> NDArray[np.uint64]:
+    """Counters (first, second, step mod 2^32, stream + 256 (step div 2^32)) (section 2)."""
+    if not 0 <= step < 2**56:
+        raise ValueError(f"step must be in [0, 2^56), got {step}")
+    last = stream + 256 * (step >> 32)
+    parts = np.broadcast_arrays(first, second, np.uint64(step & MASK32), np.uint64(last))
+    return np.stack([part.astype(np.uint64) for part in parts], axis=-1)
+
+
+def draw_bits(
+    n_rows: int, n_units: int, seed: int, *, step: int = 0, stream: int = 0, row0: int = 0
+) -> NDArray[np.uint32]:
+    """The numbers u times 2^32 of rows row0... and units 0... (section 2); (n_rows, n_units)."""
+    rows = np.arange(row0, row0 + n_rows)[:, None]
+    j = np.arange(n_units)
+    o = j % 64
+    c0 = 8 * (j // 64) + (o // 2) % 8
+    word = o // 16
+    half = o % 2
+
+    calls = np.arange(c0.max(initial=-1) + 1)
+
+    def half_words(stream: int) -> NDArray[np.uint32]:
+        words = philox4x32(counters(calls, rows, step, stream), seed)  # (row, c0, word)
+        return (words[:, c0, word] >> (16 * half).astype(np.uint32)) & np.uint32(0xFFFF)
+
+    high = half_words(stream)
+    low = half_words(stream + LOW_HALF)
+    return (high << np.uint32(16)) | low
+
+
+def bernoulli(
+    p: ArrayLike, seed: int, *, step: int = 0, stream: int = STREAM_BERNOULLI, row0: int = 0
+) -> Bools:
+    """Units that are 1 exactly when u < p (section 2), for float32 p (n, units)."""
+    p = np.asarray(p, dtype=F32)
+    u = draw_bits(*p.shape, seed, step=step, stream=stream, row0=row0)
+    # float64 holds both the 32 bits of u and float32's 24 exactly; the power of two is exact too.
+    return u.astype(np.float64) < p.astype(np.float64) * 2.0**32
+
+
+def _row_words(n_rows: int, seed: int, step: int, stream: int, row0: int = 0) -> NDArray[np.uint64]:
+    """Philox(r, 0, step, stream): the words (n_rows, 4) of streams 4 and 5 (section 2)."""
+    rows = np.arange(row0, row0 + n_rows)
+    return philox4x32(counters(rows, np.int64(0), step, stream), seed).astype(np.uint64)
+
+
+def shuffled_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Order of the n rows in a shuffled epoch (section 2, stream 4)."""
+    words = _row_words(n, seed, epoch, STREAM_SHUFFLE)
+    keys = (words[:, 0] << np.uint64(32)) | words[:, 1]
+    return np.argsort(keys, kind="stable")
+
+
+def flipped_pixel(
+    n_rows: int, n_visible: int, seed: int, step: int = 0, *, row0: int = 0
+) -> NDArray[np.int64]:
+    """The pixel that the pseudo-likelihood flips in each row (section 2, stream 5)."""
+    words = _row_words(n_rows, seed, step, STREAM_FLIP, row0)
+    return ((words[:, 0] * np.uint64(n_visible)) >> np.uint64(32)).astype(np.int64)
+
+
+# --- Section 3: weights in 16 bits ----------------------------------------------------------------
+
+
+def q_max(K: int) -> int:
+    """The largest |q| of which K can be summed in int32, at most 32767 (section 3)."""
+    return min(32767, (2**31 - 1) // K)
+
+
+def quantize(M: ArrayLike) -> tuple[NDArray[np.int16], Floats32]:
+    """Integers q (K, N) and column scales s (N,), M close to q s (section 3). M is finite."""
+    M = np.asarray(M, dtype=F32).astype(np.float64)
+    qmax = q_max(M.shape[0])
+    largest = np.abs(M).max(axis=0)
+    # Smallest e with largest <= qmax 2^e. With largest = f 2^m and qmax = g 2^n, f and g in
+    # [1/2, 1), the quotient f/g lies strictly between 1/2 and 2, so e is m - n or one more. No
+    # logarithm is taken: its rounding would decide wrongly next to qmax 2^e.
+    f, m = np.frexp(largest)
+    g, n = np.frexp(float(qmax))
+    e = np.maximum(m - n + (f > g), -126)
+    s = np.where(largest > 0, np.ldexp(1.0, e), 1.0)
+    q = np.rint(M / s)  # exact quotient in float64; rint rounds halves to even
+    return q.astype(np.int16), s.astype(F32)
+
+
+def integer_sums(v: ArrayLike, q: NDArray[np.int16]) -> NDArray[np.int32]:
+    """acc_j, the sum of q_ij over the active i (section 3)."""
+    # A float64 product is exact here, since every partial sum is an integer below 2^31.
+    acc = np.asarray(v, dtype=bool).astype(np.float64) @ q.astype(np.float64)
+    return acc.astype(np.int32)
+
+
+def scaled(acc: NDArray[np.int32], s: Floats32, bias: ArrayLike) -> Floats32:
+    """x_j = float32(acc_j) s_j + bias_j, a multiply and then an add (section 3)."""
+    return acc.astype(F32) * s + np.asarray(bias, dtype=F32)
+
+
+def preactivation(v: ArrayLike, M: ArrayLike, bias: ArrayLike) -> Floats32:
+    """x = v M + bias of binary rows v (n, K), through the 16-bit copy of M (section 3).
+
+    Pass (v, W, c) for v -> h and (h, W.T, b) for h -> v: each direction has scales of its own.
+    """
+    q, s = quantize(M)
+    return scaled(integer_sums(v, q), s, bias)
+
+
+# --- Section 4: elementwise functions, one float32 rounding per operation -------------------------
+
+FLUSH = F32(87.3365)  # beyond this |x|, e(x) is 0
+ROUND_TO_INTEGER = F32(float.fromhex("0x1.8p23"))  # adding it leaves the integer in the low bits
+MINUS_LOG2_E = F32(float.fromhex("-0x1.715476p+0"))
+LN2_HIGH = F32(0.693359375)
+LN2_LOW = F32(-2.12194440e-4)
+EXP_COEFFICIENTS = tuple(
+    F32(a)
+    for a in (
+        1.9875691500e-4,
+        1.3981999507e-3,
+        8.3334519073e-3,
+        4.1665795894e-2,
+        1.6666665459e-1,
+        5.0000001201e-1,
+    )
+)
+LOG1P_COEFFICIENTS = tuple(
+    F32(float.fromhex(a))
+    for a in (
+        "0x1.dbe3c8p-4",
+        "0x1.bc7ed2p-4",
+        "0x1.24c99ep-3",
+        "0x1.9998d2p-3",
+        "0x1.555556p-2",
+    )
+)
+
+
+def _horner(coefficients: tuple[np.float32, ...], x: Floats32) -> Floats32:
+    """The polynomial with the leading coefficient first; a multiply, then an add."""
+    P = coefficients[0]
+    for a in coefficients[1:]:
+        P = P * x + a
+    return P
+
+
+def exp_neg_abs(x: ArrayLike) -> Floats32:
+    """e(x) = exp(-|x|) (section 4)."""
+    y = np.abs(np.asarray(x, dtype=F32))
+    flushed = y > FLUSH  # false for a NaN
+    y = np.where(flushed, F32(0), y)  # its result is discarded; without this, inf - inf would warn
+    t = y * MINUS_LOG2_E + ROUND_TO_INTEGER
+    n = t.view(np.int32) - ROUND_TO_INTEGER.view(np.int32)
+    f = t - ROUND_TO_INTEGER
+    r = (-y) - f * LN2_HIGH
+    r = r - f * LN2_LOW
+    z = ((_horner(EXP_COEFFICIENTS, r) * (r * r)) + r) + F32(1)
+    # z 2^n is exact: n >= -126, and z >= 1 where n = -126, so no result is subnormal. For a NaN,
+    # n is meaningless and z is a NaN already.
+    return np.where(flushed, F32(0), np.ldexp(z, n))
+
+
+def sigmoid(x: ArrayLike) -> Floats32:
+    """The logistic function (section 4)."""
+    x = np.asarray(x, dtype=F32)
+    e = exp_neg_abs(x)
+    return np.where(x >= 0, F32(1), e) / (F32(1) + e)
+
+
+def softplus(x: ArrayLike) -> Floats32:
+    """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)) (section 4)."""
+    x = np.asarray(x, dtype=F32)
+    e = exp_neg_abs(x)
+    z = e / (F32(2) + e)
+    w = z * z
+    log1p = (z + z) + (z + z) * (w * _horner(LOG1P_COEFFICIENTS, w))
+    return np.maximum(x, F32(0)) + log1p
+
+
+# --- Section 5: free energy and pseudo-likelihood -------------------------------------------------
+
+
+def _visible_term(v: Bools, b: Floats32) -> Floats64:
+    """Sum of b_i over the active i, float64, in order of i (section 5)."""
+    total = np.zeros(len(v), dtype=np.float64)
+    for i in range(v.shape[1]):
+        total = np.where(v[:, i], total + np.float64(b[i]), total)
+    return total
+
+
+def _hidden_term(x: Floats32) -> Floats64:
+    """Sum of softplus(x_j), float64, in sixteen lanes by j mod 16 (section 5)."""
+    terms = softplus(x).astype(np.float64)
+    lanes = np.zeros((len(x), 16), dtype=np.float64)
+    for j in range(x.shape[1]):
+        lanes[:, j % 16] += terms[:, j]
+    total = lanes[:, 0].copy()
+    for lane in range(1, 16):
+        total += lanes[:, lane]
+    return total
+
+
+def free_energy(v: ArrayLike, W: ArrayLike, b: ArrayLike, c: ArrayLike) -> Floats64:
+    """F(v) of binary rows (section 5)."""
+    v = np.asarray(v, dtype=bool)
+    b = np.asarray(b, dtype=F32)
+    return -(_visible_term(v, b) + _hidden_term(preactivation(v, W, c)))
+
+
+def pseudo_likelihood(
+    v: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike,
+    c: ArrayLike,
+    seed: int,
+    step: int = 0,
+    *,
+    row0: int = 0,
+) -> Floats64:
+    """V log sigma(F(flipped) - F(v)) for one flipped pixel in each row (section 5).
+
+    F(flipped) is simply the free energy of the flipped row: integer sums don't depend on whether
+    they were carried over from v or formed anew.
+    """
+    v = np.asarray(v, dtype=bool)
+    n, n_visible = v.shape
+    pixel = flipped_pixel(n, n_visible, seed, step, row0=row0)
+    flipped = v.copy()
+    flipped[np.arange(n), pixel] ^= True
+    difference = free_energy(v, W, b, c) - free_energy(flipped, W, b, c)
+    return -n_visible * softplus64(difference)
+
+
+# --- Sections 2 and 3 together: Gibbs sampling ----------------------------------------------------
+
+
+def half_step_up(
+    v: ArrayLike,
+    W: ArrayLike,
+    c: ArrayLike,
+    seed: int,
+    *,
+    step: int = 0,
+    stream: int = STREAM_HIDDEN,
+    row0: int = 0,
+) -> tuple[Bools, Floats32]:
+    """h ~ p(h|v), and p(h = 1|v)."""
+    p = sigmoid(preactivation(v, W, c))
+    return bernoulli(p, seed, step=step, stream=stream, row0=row0), p
+
+
+def half_step_down(
+    h: ArrayLike,
+    W: ArrayLike,
+    b: ArrayLike,
+    seed: int,
+    *,
+    step: int = 0,
+    stream: int = STREAM_VISIBLE,
+    row0: int = 0,
+) -> tuple[Bools, Floats32]:
+    """v ~ p(v|h), and p(v = 1|h)."""
+    p = sigmoid(preactivation(h, np.asarray(W).T, b))
+    return bernoulli(p, seed, step=step, stream=stream, row0=row0), p
+
+
+class GibbsResult(NamedTuple):
+    """The last states, and the probabilities from which they were drawn."""
+
+    v: Bools
+    h: Bools
+    p_v: Floats32
+    p_h: Floats32
+
+
+def gibbs(
+    W: ArrayLike,
+    b: ArrayLike,
+    c: ArrayLike,
+    n_steps: int,
+    seed: int,
+    *,
+    v: ArrayLike | None = None,
+    h: ArrayLike | None = None,
+    step: int = 0,
+    row0: int = 0,
+) -> GibbsResult:
+    """At least one Gibbs step, numbered step ... step + n_steps - 1, from v or else from h.
+
+    A step from hidden states is v ~ p(v|h), then h ~ p(h|v), as in section 6. A step from visible
+    states is h ~ p(h|v), then v ~ p(v|h). Step t draws hidden units in stream 1 and visible units
+    in stream 2, both with step number t, in either order.
+    """
+    if (v is None) == (h is None) or n_steps < 1:
+        raise ValueError("give one of v and h, and n_steps >= 1")
+    from_visible = v is not None
+    for t in range(step, step + n_steps):
+        if from_visible:
+            h, p_h = half_step_up(v, W, c, seed, step=t, row0=row0)
+            v, p_v = half_step_down(h, W, b, seed, step=t, row0=row0)
+        else:
+            v, p_v = half_step_down(h, W, b, seed, step=t, row0=row0)
+            h, p_h = half_step_up(v, W, c, seed, step=t, row0=row0)
+    return GibbsResult(v, h, p_v, p_h)
+
+
+# --- Section 6: contrastive divergence ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CDState:
+    """What one update takes and gives back."""
+
+    W: Floats32
+    b: Floats32
+    c: Floats32
+    velocity_W: Floats32
+    velocity_b: Floats32
+    velocity_c: Floats32
+    h_chains: Bools | None = None  # (C, H) for PCD, None for CD
+    n_updates: int = 0
+
+    @classmethod
+    def start(
+        cls, W: ArrayLike, b: ArrayLike, c: ArrayLike, h_chains: ArrayLike | None = None
+    ) -> CDState:
+        """The state before update 0, with velocities of zero."""
+        W, b, c = (np.array(a, dtype=F32) for a in (W, b, c))
+        chains = None if h_chains is None else np.array(h_chains, dtype=bool)
+        return cls(W, b, c, np.zeros_like(W), np.zeros_like(b), np.zeros_like(c), chains)
+
+
+def p_max(n: int) -> int:
+    """The largest integer of which n can be summed in int32, at most 32767 (section 6)."""
+    return min(32767, (2**31 - 1) // n)
+
+
+def fixed_point(p: ArrayLike, n: int) -> NDArray[np.int32]:
+    """Probabilities as integers that n rows can sum (section 6, point 3)."""
+    # One float32 multiplication, then a rounding to integer with halves to even.
+    return np.rint(np.asarray(p, dtype=F32) * F32(p_max(n))).astype(np.int32)
+
+
+def _gradient(S_pos: Ints, a_pos: np.float32, S_neg: Ints, a_neg: np.float32) -> Floats32:
+    """float32(S+) a+ - float32(S-) a-, each operation rounded to float32 (section 6)."""
+    return S_pos.astype(F32) * a_pos - S_neg.astype(F32) * a_neg
+
+
+def _step(
+    x: Floats32, velocity: Floats32, d: Floats32, momentum: float
+) -> tuple[Floats32, Floats32]:
+    """The parameter and its velocity after d (section 6); momentum 0 is "not in use"."""
+    if momentum == 0:
+        return x + d, velocity
+    velocity = velocity * F32(momentum) + d
+    return x + velocity, velocity
+
+
+def cd_update(
+    state: CDState,
+    v_pos: ArrayLike,
+    *,
+    learning_rate: float,
+    seed: int,
+    k: int = 1,
+    momentum: float = 0.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+) -> CDState:
+    """One update of contrastive divergence on binary rows (section 6).
+
+    PCD where `state` carries chains, CD otherwise.
+    """
+    W, b, c = state.W, state.b, state.c
+    v_pos = np.asarray(v_pos, dtype=bool)
+    persistent = state.h_chains is not None
+    first = state.n_updates * k  # section 2: update n has the Gibbs steps n k ... n k + k - 1
+
+    # 1. The positive phase, and where the chains start.
+    h, p_pos = half_step_up(v_pos, W, c, seed, step=first, stream=STREAM_CD_START)
+    if persistent:
+        h = state.h_chains
+
+    # 2. The negative phase. After the last step of CD h is drawn here but not used.
+    v_neg, h, _, p_neg = gibbs(W, b, c, k, seed, h=h, step=first)
+
+    # 3. Statistics, in integers. The float64 products are exact: all sums stay below 2^31.
+    B, C = len(v_pos), len(v_neg)
+    P_pos, P_neg = fixed_point(p_pos, B), fixed_point(p_neg, C)
+    A_pos = (v_pos.T.astype(np.float64) @ P_pos.astype(np.float64)).astype(np.int32)
+    A_neg = (v_neg.T.astype(np.float64) @ P_neg.astype(np.float64)).astype(np.int32)
+
+    # 4. Weights. Scalars are float64 until they enter.
+    a_pos = F32(learning_rate / (B * p_max(B)))
+    a_neg = F32(learning_rate / (C * p_max(C)))
+    d = _gradient(A_pos, a_pos, A_neg, a_neg)
+    if l2 != 0:
+        d = d - W * F32(learning_rate * l2)
+    if l1 != 0:
+        d = d - np.sign(W) * F32(learning_rate * l1)
+    W_new, velocity_W = _step(W, state.velocity_W, d, momentum)
+    if momentum == 0 and l1 == 0 and l2 == 0:
+        # Adding +0 would change only the sign of a weight of -0; an untouched row keeps even that.
+        untouched = ~(v_pos.any(axis=0) | v_neg.any(axis=0))
+        W_new[untouched] = W[untouched]
+
+    # 5. Biases.
+    d_c = _gradient(
+        P_pos.sum(axis=0, dtype=np.int64), a_pos, P_neg.sum(axis=0, dtype=np.int64), a_neg
+    )
+    d_b = _gradient(
+        v_pos.sum(axis=0, dtype=np.int64),
+        F32(learning_rate / B),
+        v_neg.sum(axis=0, dtype=np.int64),
+        F32(learning_rate / C),
+    )
+    b_new, velocity_b = _step(b, state.velocity_b, d_b, momentum)
+    c_new, velocity_c = _step(c, state.velocity_c, d_c, momentum)
+
+    return CDState(
+        W_new,
+        b_new,
+        c_new,
+        velocity_W,
+        velocity_b,
+        velocity_c,
+        h if persistent else None,
+        state.n_updates + 1,
+    )
+
+
+# ==================================================================================================
+# Part II: the mathematics in float64, without quantisation (section 1)
+# ==================================================================================================
+
+MAX_ENUMERATED_UNITS = 20
+
+
+def _float64(*arrays: ArrayLike) -> list[Floats64]:
+    return [np.asarray(a, dtype=np.float64) for a in arrays]
+
+
+def _log_sum_exp(a: Floats64) -> float:
+    largest = a.max()
+    return float(largest + np.log(np.exp(a - largest).sum()))
+
+
+def exp_neg_abs64(x: ArrayLike) -> Floats64:
+    """exp(-|x|)."""
+    return np.exp(-np.abs(np.asarray(x, dtype=np.float64)))
+
+
+def sigmoid64(x: ArrayLike) -> Floats64:
+    """1 / (1 + exp(-x)), to full relative precision on both sides."""
+    x = np.asarray(x, dtype=np.float64)
+    e = exp_neg_abs64(x)
+    return np.where(x >= 0, 1.0, e) / (1.0 + e)
+
+
+def softplus64(x: ArrayLike) -> Floats64:
+    """log(1 + exp(x)), to full relative precision on both sides."""
+    x = np.asarray(x, dtype=np.float64)
+    return np.maximum(x, 0.0) + np.log1p(exp_neg_abs64(x))
+
+
+def propup64(v: ArrayLike, W: ArrayLike, c: ArrayLike) -> Floats64:
+    """p(h = 1|v) = sigma(v W + c)."""
+    v, W, c = _float64(v, W, c)
+    return sigmoid64(v @ W + c)
+
+
+def propdown64(h: ArrayLike, W: ArrayLike, b: ArrayLike) -> Floats64:
+    """p(v = 1|h) = sigma(h W^T + b)."""
+    h, W, b = _float64(h, W, b)
+    return sigmoid64(h @ W.T + b)
+
+
+def energy64(v: ArrayLike, h: ArrayLike, W: ArrayLike, b: ArrayLike, c: ArrayLike) -> Floats64:
+    """E(v, h) = -b.v - c.h - v^T W h of each pair of rows."""
+    v, h, W, b, c = _float64(v, h, W, b, c)
+    return -(v @ b) - h @ c - np.einsum("ni,ij,nj->n", v, W, h)
+
+
+def free_energy64(v: ArrayLike, W: ArrayLike, b: ArrayLike, c: ArrayLike) -> Floats64:
+    """F(v) = -b.v - sum_j softplus((v W + c)_j)."""
+    v, W, b, c = _float64(v, W, b, c)
+    return -(v @ b) - softplus64(v @ W + c).sum(axis=-1)
+
+
+def all_states(n_units: int) -> Bools:
+    """All 2^n binary states, bit i of the row number being unit i; (2^n, n)."""
+    return np.concatenate(list(_state_blocks(n_units)))
+
+
+def _state_blocks(n_units: int, block: int = 4096) -> Iterator[Bools]:
+    """`all_states` in pieces."""
+    if n_units > MAX_ENUMERATED_UNITS:
+        raise ValueError(f"cannot enumerate {n_units} units, at most {MAX_ENUMERATED_UNITS}")
+    for first in range(0, 2**n_units, block):
+        numbers = np.arange(first, min(first + block, 2**n_units))
+        yield (numbers[:, None] >> np.arange(n_units)) & 1 == 1
+
+
+def log_partition64(W: ArrayLike, b: ArrayLike, c: ArrayLike) -> float:
+    """log Z, by enumeration of the smaller side (at most 20 units)."""
+    W, b, c = _float64(W, b, c)
+    if W.shape[0] > W.shape[1]:  # the model is symmetric under W -> W^T, b <-> c
+        W, b, c = W.T, c, b
+    parts = [_log_sum_exp(-free_energy64(v, W, b, c)) for v in _state_blocks(len(b))]
+    return _log_sum_exp(np.array(parts))
+
+
+def visible_distribution64(W: ArrayLike, b: ArrayLike, c: ArrayLike) -> Floats64:
+    """p(v) of every visible state, in the order of `all_states`; (2^V,)."""
+    F = free_energy64(all_states(len(np.asarray(b))), W, b, c)
+    return np.exp(-F - log_partition64(W, b, c))
+
+
+def log_likelihood64(v: ArrayLike, W: ArrayLike, b: ArrayLike, c: ArrayLike) -> Floats64:
+    """log p(v) = -F(v) - log Z of each row."""
+    return -free_energy64(v, W, b, c) - log_partition64(W, b, c)
+
+
+def exact_gradient64(
+    v_data: ArrayLike, W: ArrayLike, b: ArrayLike, c: ArrayLike
+) -> tuple[Floats64, Floats64, Floats64]:
+    """Gradient of the mean log-likelihood of the rows v_data with respect to W, b and c."""
+    v_data, W, b, c = _float64(v_data, W, b, c)
+    v_model = all_states(len(b)).astype(np.float64)
+    p_model = visible_distribution64(W, b, c)
+    p_data = np.full(len(v_data), 1.0 / len(v_data))
+
+    def statistics(v: Floats64, weight: Floats64) -> tuple[Floats64, Floats64, Floats64]:
+        p_h = propup64(v, W, c)
+        return (v * weight[:, None]).T @ p_h, weight @ v, weight @ p_h
+
+    positive, negative = statistics(v_data, p_data), statistics(v_model, p_model)
+    gradient = [pos - neg for pos, neg in zip(positive, negative, strict=True)]
+    return gradient[0], gradient[1], gradient[2]
+
+
+def pseudo_log_likelihood_exact64(
+    v: ArrayLike, W: ArrayLike, b: ArrayLike, c: ArrayLike
+) -> Floats64:
+    """sum_i log p(v_i | all other v), of which section 5 samples one term V times over."""
+    v = np.asarray(v, dtype=bool)
+    F = free_energy64(v, W, b, c)
+    total = np.zeros(len(v))
+    for i in range(v.shape[1]):
+        flipped = v.copy()
+        flipped[:, i] ^= True
+        # log sigma(a) = -softplus(-a), with a = F(flipped) - F(v)
+        total -= softplus64(F - free_energy64(flipped, W, b, c))
+    return total
