@@ -241,18 +241,18 @@ def test_a_white_pixel_is_always_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"split": "valid"}, ValueError, "split='valid': expected one of 'train', 'test'"),
+        ({"split": "valid"}, ValueError, "split must be one of 'train', 'test'"),
         ({"split": "validation"}, ValueError, "validation=0"),
-        ({"validation": -1}, ValueError, "validation=-1: expected an integer of at least 0"),
+        ({"validation": -1}, ValueError, "validation must be at least 0, got -1"),
         ({"validation": 12}, ValueError, "validation=12: expected fewer than the 12"),
-        ({"validation": 0.1}, TypeError, "validation=0.1 is of type float"),
-        ({"validation": True}, TypeError, "validation=True is of type bool"),
-        ({"binarize": True}, ValueError, "binarize=True: expected one of None, 'threshold'"),
+        ({"validation": 0.1}, TypeError, "validation must be an integer, got 0.1 of type float"),
+        ({"validation": True}, TypeError, "validation must be an integer, got True of type bool"),
+        ({"binarize": True}, ValueError, "binarize must be one of None, 'threshold'"),
         ({"threshold": 1.0}, ValueError, r"threshold=1.0: expected a number in \[0, 1\)"),
         ({"threshold": float("nan")}, ValueError, "threshold=nan"),
         ({"threshold": "half"}, ValueError, "threshold='half'"),
-        ({"seed": -1}, ValueError, "seed=-1"),
-        ({"seed": None}, TypeError, "seed=None is of type NoneType"),
+        ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
+        ({"seed": None}, TypeError, "seed must be an integer, got None of type NoneType"),
     ],
 )
 def test_wrong_arguments_are_named(
@@ -771,7 +771,7 @@ def test_digits_binarized() -> None:
 
 
 def test_digits_wrong_arguments() -> None:
-    with pytest.raises(ValueError, match="split='validation': expected one of None, 'train'"):
+    with pytest.raises(ValueError, match="split must be one of None, 'train'"):
         load_digits(split="validation")
     with pytest.raises(ValueError, match="threshold=2"):
         load_digits(threshold=2)
@@ -826,13 +826,13 @@ def test_split_takes_csr_and_lists() -> None:
     [
         (10, {"validation": 0}, ValueError, "validation=0 holds out 0 of 10 rows"),
         (10, {"validation": 10}, ValueError, "validation=10 holds out 10 of 10 rows"),
-        (10, {"validation": -1}, ValueError, "validation=-1"),
+        (10, {"validation": -1}, ValueError, "validation must be at least 0, got -1"),
         (10, {"validation": 1.0}, ValueError, r"validation=1.0: expected a share in \(0, 1\)"),
         (10, {"validation": float("nan")}, ValueError, "validation=nan"),
         (10, {"validation": 0.01}, ValueError, "holds out 0 of 10 rows"),
-        (10, {"validation": "some"}, TypeError, "validation='some' is of type str"),
-        (10, {"validation": True}, TypeError, "validation=True is of type bool"),
-        (10, {"seed": 1.5}, TypeError, "seed=1.5 is of type float"),
+        (10, {"validation": "some"}, TypeError, "validation must be an integer, got 'some' of type str"),
+        (10, {"validation": True}, TypeError, "validation must be an integer, got True of type bool"),
+        (10, {"seed": 1.5}, TypeError, "seed must be an integer, got 1.5 of type float"),
         (10, {"y": np.zeros(9)}, ValueError, "y has 9 rows, expected the 10 of X"),
         (0, {}, ValueError, "of 0 rows"),
     ],

@@ -16,9 +16,7 @@ namespace py = pybind11;
 template <class T>
 View<T> matrix_view(const py::array& a, const char* name) {
     using Value = std::remove_const_t<T>;
-    const auto fail = [&](const char* wanted) {
-        throw py::value_error(std::string(name) + " must be " + wanted);
-    };
+    const auto fail = [&](const char* wanted) { throw py::value_error(std::string(name) + " must be " + wanted); };
     // Booleans are bytes of 0 and 1.
     const bool is_bool = std::is_same_v<Value, std::uint8_t> && py::isinstance<py::array_t<bool>>(a);
     if (!is_bool && !py::isinstance<py::array_t<Value>>(a))

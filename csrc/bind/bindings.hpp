@@ -6,9 +6,10 @@
 namespace harmonium::bind {
 
 void add_elementwise(pybind11::module_& m);  // functions of arrays: activations, draws, bits, sgemm
-void add_rbm(pybind11::module_& m);          // Rows, Rbm, cd_gradient, Trainer
+void add_rbm(pybind11::module_& m);  // Rows, Rbm, cd_gradient, Trainer
 
-// Hands SciPy's BLAS to the core, once. Importing it costs more than importing harmonium, so only the float32 path does.
+// Hands SciPy's BLAS to the core, once. Importing it costs more than importing harmonium, so only the float32 path
+// does.
 void require_blas();
 
 }  // namespace harmonium::bind

@@ -37,7 +37,7 @@ void for_each_piece(Index rows, Index cols, double work, int n_threads, F&& f) {
 
 using Elementwise = void (*)(const float*, Index, float*);
 
-void apply(Elementwise Kernels::*kernel, const py::array& x, const py::array& out, int n_threads) {
+void apply(Elementwise Kernels::* kernel, const py::array& x, const py::array& out, int n_threads) {
     const auto from = matrix_view<const float>(x, "x");
     const auto to = matrix_view<float>(out, "out");
     require_shape(to, from.rows, from.cols, "out");
@@ -100,7 +100,8 @@ std::uint32_t pack_as(const py::array& values, const py::array& words, int n_thr
     parallel_ranges(from.rows, threads_for(elements(from), resolve_threads(n_threads)),
                     [&](Index begin, Index end, int) {
                         std::uint32_t found = 0;
-                        for (Index r = begin; r < end; ++r) found |= (kernels().*kernel)(from.row(r), from.cols, to.row(r));
+                        for (Index r = begin; r < end; ++r)
+                            found |= (kernels().*kernel)(from.row(r), from.cols, to.row(r));
                         flags |= found;
                     });
     return flags;
@@ -118,9 +119,10 @@ void unpack(const py::array& words, const py::array& out, int n_threads) {
         const auto from = bits_view<const std::uint64_t>(words, to.cols, "words");
         require_shape(from, to.rows, from.cols, "words");
         py::gil_scoped_release release;
-        parallel_ranges(to.rows, threads_for(elements(to), resolve_threads(n_threads)), [&](Index begin, Index end, int) {
-            for (Index r = begin; r < end; ++r) kernel(from.row(r), to.cols, to.row(r));
-        });
+        parallel_ranges(to.rows, threads_for(elements(to), resolve_threads(n_threads)),
+                        [&](Index begin, Index end, int) {
+                            for (Index r = begin; r < end; ++r) kernel(from.row(r), to.cols, to.row(r));
+                        });
     };
     if (py::isinstance<py::array_t<float>>(out))
         unpack_to(matrix_view<float>(out, "out"), kernels().unpack_f32);

@@ -169,7 +169,8 @@ void gibbs(PyRbm& self, const py::object& start, const py::array& v, const py::a
 }
 
 void cd_gradient(PyRbm& self, const Rows& rows, const py::array& chains, Index n_gibbs_steps, bool persistent,
-                 std::uint64_t seed, std::uint64_t step, const py::array& dw, const py::array& db, const py::array& dc) {
+                 std::uint64_t seed, std::uint64_t step, const py::array& dw, const py::array& db,
+                 const py::array& dc) {
     Rbm& rbm = self.rbm;
     require_inputs(rbm, Direction::up, rows);
     require(n_gibbs_steps >= 1, "n_gibbs_steps must be positive");

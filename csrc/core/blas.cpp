@@ -26,8 +26,8 @@ void sgemm(Transpose ta, Transpose tb, float alpha, View<const float> a, View<co
     int m = to_int(c.rows), n = to_int(c.cols), k = to_int(ta == Transpose::yes ? a.rows : a.cols);
     int lda = to_int(a.stride), ldb = to_int(b.stride), ldc = to_int(c.stride);
     if (m == 0 || n == 0) return;
-    pointer(&op_b, &op_a, &n, &m, &k, &alpha, const_cast<float*>(b.data), &ldb, const_cast<float*>(a.data), &lda,
-            &beta, c.data, &ldc);
+    pointer(&op_b, &op_a, &n, &m, &k, &alpha, const_cast<float*>(b.data), &ldb, const_cast<float*>(a.data), &lda, &beta,
+            c.data, &ldc);
 }
 
 }  // namespace harmonium

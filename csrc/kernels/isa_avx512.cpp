@@ -5,8 +5,8 @@
 #define HARMONIUM_VECTOR_BYTES 64
 
 #if defined(__clang__)
-#pragma clang attribute push(                                                                        \
-    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,bmi,bmi2,popcnt"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,bmi,bmi2,popcnt"))), \
+                             apply_to = function)
 #else
 // GCC 12 takes the undefined operand inside its own intrinsics for a mistake of ours (GCC bug 105593).
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"

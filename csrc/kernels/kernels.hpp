@@ -23,7 +23,7 @@ struct ActiveLists {
 
 // What a scan of values found; combined by "or".
 enum ScanFlag : std::uint32_t {
-    scan_not_binary = 1,    // some value is neither 0 nor 1
+    scan_not_binary = 1,  // some value is neither 0 nor 1
     scan_out_of_range = 2,  // some value is below 0, above 1, or not a number
 };
 

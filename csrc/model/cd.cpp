@@ -105,8 +105,7 @@ void ContrastiveDivergence::run(Rbm& rbm, const Batch& data, View<std::uint64_t>
         return out;
     };
 
-    positive_.run(rbm, data,
-                  options.persistent ? HalfStep{} : draw(chains, rng::Stream::hidden_start, options.step));
+    positive_.run(rbm, data, options.persistent ? HalfStep{} : draw(chains, rng::Stream::hidden_start, options.step));
     for (Index t = 0; t < options.n_gibbs_steps; ++t) {
         const std::uint64_t step = options.step + static_cast<std::uint64_t>(t);
         const bool last = t + 1 == options.n_gibbs_steps;

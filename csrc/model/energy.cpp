@@ -25,8 +25,7 @@ double visible_term(const Rbm& rbm, const Batch& batch, Index n, std::int32_t* o
         for (Index k = 0; k < count; ++k) total += static_cast<double>(b[ones[k]]);
     } else {
         batch.rows.copy_values(batch.row(n), values);
-        for (Index i = 0; i < rbm.n_visible(); ++i)
-            total += static_cast<double>(b[i]) * static_cast<double>(values[i]);
+        for (Index i = 0; i < rbm.n_visible(); ++i) total += static_cast<double>(b[i]) * static_cast<double>(values[i]);
     }
     return total;
 }
@@ -65,8 +64,8 @@ void pseudo_likelihood(Rbm& rbm, const Batch& batch, std::uint64_t seed, std::ui
     {
         Buffer<float> values(n_visible);
         for (Index n = 0; n < batch.count; ++n) {
-            const std::uint64_t word = rng::philox4x32(
-                {row0 + static_cast<std::uint32_t>(n), 0, draw.word2(), draw.word3()}, seed)[0];
+            const std::uint64_t word =
+                rng::philox4x32({row0 + static_cast<std::uint32_t>(n), 0, draw.word2(), draw.word3()}, seed)[0];
             flipped[n] = static_cast<Index>(word * static_cast<std::uint64_t>(n_visible) >> 32);
             if (rows.is_binary()) {
                 change[n] = rows.is_one(batch.row(n), flipped[n]) ? -1.0f : 1.0f;

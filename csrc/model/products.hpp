@@ -12,13 +12,13 @@
 
 namespace harmonium {
 
-constexpr Index tile_rows = 16;    // 16 × 64 sums and as many floats: 8 KB
+constexpr Index tile_rows = 16;  // 16 × 64 sums and as many floats: 8 KB
 constexpr Index strip_rows = 128;  // rows that go through one block of weights before the next is fetched
 
 struct Tile {
-    Index row, rows;    // of the batch
+    Index row, rows;  // of the batch
     Index block, cols;  // block of outputs, and how many of its 64 columns are not padding
-    float* x;           // rows × 64 pre-activations; may be overwritten
+    float* x;  // rows × 64 pre-activations; may be overwritten
     const std::int32_t* acc;  // the integer sums behind x; null on the float32 path
     int thread;
 };
@@ -33,12 +33,12 @@ class ListBuffer {
         std::int32_t* index = index_.reserve((end - begin) * room);
         Index* start = start_.reserve(end - begin + 1);
         start[0] = 0;
-        for (Index r = begin; r < end; ++r)
-            start[r - begin + 1] = start[r - begin] + list(r, index + start[r - begin]);
+        for (Index r = begin; r < end; ++r) start[r - begin + 1] = start[r - begin] + list(r, index + start[r - begin]);
         return {index, start};
     }
 
-    // One a thread, kept: strips of lists are larger than malloc keeps at hand, and fresh pages cost more than the sums.
+    // One a thread, kept: strips of lists are larger than malloc keeps at hand, and fresh pages cost more than the
+    // sums.
     static ListBuffer& of_this_thread() {
         thread_local ListBuffer buffer;
         return buffer;
@@ -102,7 +102,8 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, bool rows_
         const QuantizedMatrix& q = rbm.quantized(direction);
         for_each_sum(
             q, batch.count, [&](Index n, std::int32_t* out) { return batch.rows.list_ones(batch.row(n), out); }, 0.2,
-            rbm.n_threads(), rows_only, [&](Index row, Index rows, Index block, const std::int32_t* acc, int thread) {
+            rbm.n_threads(), rows_only,
+            [&](Index row, Index rows, Index block, const std::int32_t* acc, int thread) {
                 alignas(64) float x[tile_rows * block_width];
                 const Index j0 = block * block_width;
                 k.preactivate_i32(acc, rows, q.scale() + j0, bias + j0, x);
@@ -117,7 +118,8 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, bool rows_
     const View<const float> all = batch.order ? View<const float>{} : batch.rows.as_f32();
     for (Index strip = 0; strip < batch.count; strip += gemm_rows) {
         const Index n = std::min(gemm_rows, batch.count - strip);
-        View<const float> x = all.empty() ? View<const float>{} : all.row_range(batch.begin + strip, batch.begin + strip + n);
+        View<const float> x =
+            all.empty() ? View<const float>{} : all.row_range(batch.begin + strip, batch.begin + strip + n);
         if (all.empty()) {
             float* to = rbm.scratch().inputs.reserve(n * inputs);
             parallel_ranges(n, threads_for(static_cast<double>(n * inputs), rbm.n_threads()),
@@ -128,8 +130,8 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, bool rows_
             x = {to, n, inputs, inputs};
         }
         const View<float> y{rbm.scratch().products.reserve(n * outputs), n, outputs, outputs};
-        sgemm(Transpose::no, direction == Direction::up ? Transpose::no : Transpose::yes, 1.0f, x,
-              rbm.parameters().w, 0.0f, y);
+        sgemm(Transpose::no, direction == Direction::up ? Transpose::no : Transpose::yes, 1.0f, x, rbm.parameters().w,
+              0.0f, y);
         const int n_threads = threads_for(4.0 * static_cast<double>(n * outputs), rbm.n_threads());
         parallel_ranges(ceil_div(n, tile_rows), n_threads, [&](Index begin, Index end, int thread) {
             alignas(64) float tile[tile_rows * block_width];

@@ -16,9 +16,9 @@ enum class Direction { up, down };  // up: visible → hidden, p(h|v); down: hid
 enum class Precision { automatic, float32 };
 
 struct Parameters {
-    View<float> w;    // n_visible × n_hidden; written by training alone
-    float* b;         // n_visible
-    float* c;         // n_hidden
+    View<float> w;  // n_visible × n_hidden; written by training alone
+    float* b;  // n_visible
+    float* c;  // n_hidden
 };
 
 class Rbm {
@@ -76,8 +76,8 @@ void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep
 void preactivations(Rbm& rbm, Direction direction, const Batch& batch, View<float> out);
 
 // n_steps of block Gibbs sampling, numbered from `step`. Starting from visible rows each step draws h from v, then v
-// from h, and the states of both are left in v and h; starting from hidden states (h as found) each step draws v from h,
-// then h from v. Probabilities of the last draw of each side are left where the views are not empty.
+// from h, and the states of both are left in v and h; starting from hidden states (h as found) each step draws v from
+// h, then h from v. Probabilities of the last draw of each side are left where the views are not empty.
 struct Chains {
     View<std::uint64_t> v, h;
     View<float> v_probabilities, h_probabilities;

@@ -15,13 +15,9 @@ Rows Rows::bytes(View<const std::uint8_t> bytes) {
     return {Kind::bytes, bytes.data, bytes.rows, bytes.cols, bytes.stride};
 }
 
-Rows Rows::real(View<const float> values) {
-    return {Kind::f32, values.data, values.rows, values.cols, values.stride};
-}
+Rows Rows::real(View<const float> values) { return {Kind::f32, values.data, values.rows, values.cols, values.stride}; }
 
-Rows Rows::real(View<const double> values) {
-    return {Kind::f64, values.data, values.rows, values.cols, values.stride};
-}
+Rows Rows::real(View<const double> values) { return {Kind::f64, values.data, values.rows, values.cols, values.stride}; }
 
 Rows Rows::sparse(const Index* indptr, const std::int32_t* indices, const float* values, Index rows, Index cols) {
     Rows result{values ? Kind::sparse_f32 : Kind::sparse_ones, values, rows, cols, 0};

@@ -17,8 +17,7 @@ class Rows {
     static Rows real(View<const double> values);
     // Compressed sparse rows with ascending columns; `values` null means that every stored entry is 1.
     static Rows sparse(const Index* indptr, const std::int32_t* indices, const float* values, Index rows, Index cols);
-    static Rows sparse(const Index* indptr, const std::int32_t* indices, const double* values, Index rows,
-                       Index cols);
+    static Rows sparse(const Index* indptr, const std::int32_t* indices, const double* values, Index rows, Index cols);
 
     Index rows() const { return rows_; }
     Index cols() const { return cols_; }

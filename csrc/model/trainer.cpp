@@ -70,48 +70,49 @@ void Trainer::update_weights(const UpdateRule& rule) {
     std::atomic<bool> diverged{false};
 
     const double work = static_cast<double>(n_visible) * static_cast<double>(rbm_.n_hidden());
-    parallel_ranges(ceil_div(n_visible, tile_units), threads_for(work, rbm_.n_threads()), [&](Index begin, Index end,
-                                                                                              int) {
-        alignas(64) float step[tile_units * block_width];
-        std::uint32_t unused_column_max[block_width];
-        for (Index t = begin; t < end; ++t) {
-            const Index first = t * tile_units, last = std::min(first + tile_units, n_visible);
-            if (may_skip && cd_.is_silent(first, last)) continue;
-            std::uint32_t row_max[tile_units] = {};
-            for (Index block = 0; block < blocks; ++block) {
-                const Index j0 = block * block_width;
-                cd_.weight_step(first, last, block, step);
-                UpdateTile tile{};
-                tile.w = p.w.row(first) + j0;
-                tile.w_stride = p.w.stride;
-                if (rule.use_momentum) tile.velocity = state_.w_velocity.row(first) + j0;
-                tile.velocity_stride = state_.w_velocity.stride;
-                tile.gradient = step;
-                tile.rows = last - first;
-                tile.cols = std::min(block_width, rbm_.n_hidden() - j0);
-                tile.row_max = row_max;
-                tile.col_max = quantizes_ ? &tile_max_[t * padded_hidden_ + j0] : unused_column_max;
-                if (quantizes_) {
-                    // With the scales of before; where a maximum has moved past one, that row or column is done again.
-                    tile.up = up->block(block) + first * block_width;
-                    tile.up_inverse_scale = up->inverse_scale() + j0;
-                    tile.down = down->block(first / block_width) + first % block_width + j0 * block_width;
-                    tile.down_inverse_scale = down->inverse_scale() + first;
+    parallel_ranges(
+        ceil_div(n_visible, tile_units), threads_for(work, rbm_.n_threads()), [&](Index begin, Index end, int) {
+            alignas(64) float step[tile_units * block_width];
+            std::uint32_t unused_column_max[block_width];
+            for (Index t = begin; t < end; ++t) {
+                const Index first = t * tile_units, last = std::min(first + tile_units, n_visible);
+                if (may_skip && cd_.is_silent(first, last)) continue;
+                std::uint32_t row_max[tile_units] = {};
+                for (Index block = 0; block < blocks; ++block) {
+                    const Index j0 = block * block_width;
+                    cd_.weight_step(first, last, block, step);
+                    UpdateTile tile{};
+                    tile.w = p.w.row(first) + j0;
+                    tile.w_stride = p.w.stride;
+                    if (rule.use_momentum) tile.velocity = state_.w_velocity.row(first) + j0;
+                    tile.velocity_stride = state_.w_velocity.stride;
+                    tile.gradient = step;
+                    tile.rows = last - first;
+                    tile.cols = std::min(block_width, rbm_.n_hidden() - j0);
+                    tile.row_max = row_max;
+                    tile.col_max = quantizes_ ? &tile_max_[t * padded_hidden_ + j0] : unused_column_max;
+                    if (quantizes_) {
+                        // With the scales of before; where a maximum has moved past one, that row or column is done
+                        // again.
+                        tile.up = up->block(block) + first * block_width;
+                        tile.up_inverse_scale = up->inverse_scale() + j0;
+                        tile.down = down->block(first / block_width) + first % block_width + j0 * block_width;
+                        tile.down_inverse_scale = down->inverse_scale() + first;
+                    }
+                    k.update_tile(tile, rule);
                 }
-                k.update_tile(tile, rule);
+                bool changed = false;
+                for (Index r = 0; r < last - first; ++r) {
+                    float most;
+                    std::memcpy(&most, &row_max[r], sizeof most);
+                    if (!std::isfinite(most))
+                        diverged = true;
+                    else if (quantizes_)
+                        changed |= down->set_scale(first + r, row_max[r]);
+                }
+                if (changed) down->requantize_transposed(p.w, first);
             }
-            bool changed = false;
-            for (Index r = 0; r < last - first; ++r) {
-                float most;
-                std::memcpy(&most, &row_max[r], sizeof most);
-                if (!std::isfinite(most))
-                    diverged = true;
-                else if (quantizes_)
-                    changed |= down->set_scale(first + r, row_max[r]);
-            }
-            if (changed) down->requantize_transposed(p.w, first);
-        }
-    });
+        });
     if (diverged) throw Diverged();
     if (quantizes_) follow_column_scales();
 }

@@ -32,7 +32,8 @@ class Trainer {
     Trainer(Parameters parameters, TrainingState state, TrainingOptions options, Precision precision, int n_threads);
 
     // One update per minibatch of `batch_size` rows (the last may be shorter) over the whole of `data`, the
-    // first with Gibbs step number `step`, at constant learning rate and momentum. Throws Diverged after the update that diverged.
+    // first with Gibbs step number `step`, at constant learning rate and momentum. Throws Diverged after the update
+    // that diverged.
     void run(const Batch& data, Index batch_size, std::uint64_t step, double learning_rate, double momentum);
 
     // CD needs a chain per row of a minibatch; throws std::invalid_argument if there are fewer.
@@ -51,8 +52,8 @@ class Trainer {
     TrainingOptions options_;
     ContrastiveDivergence cd_;
     bool quantizes_;
-    // The largest |w| of each column within each eight rows, as bits: [tile][padded column]. A column's maximum is taken
-    // over these instead of over W.
+    // The largest |w| of each column within each eight rows, as bits: [tile][padded column]. A column's maximum is
+    // taken over these instead of over W.
     Buffer<std::uint32_t> tile_max_;
     Buffer<std::uint32_t> column_max_;
     Buffer<float> b_step_, c_step_;

@@ -12,8 +12,8 @@ from harmonium._version import __version__
 
 if TYPE_CHECKING:
     from harmonium import callbacks, datasets, ops, plotting
-    from harmonium.rbm import BernoulliRBM
     from harmonium.model_file import load
+    from harmonium.rbm import BernoulliRBM
 
 __all__ = ["BernoulliRBM", "__version__", "callbacks", "datasets", "load", "ops", "plotting"]
 

@@ -34,8 +34,8 @@ def as_array(name: str, value: Any) -> Array:
         return np.asarray(memoryview(value))
     except (TypeError, BufferError, RuntimeError, ValueError) as error:
         raise TypeError(
-            f"{name} must be a NumPy array or share its memory through DLPack or the buffer protocol; "
-            f"got {type(value).__name__} ({error})"
+            f"{name} must be a NumPy array or share its memory through DLPack or the buffer "
+            f"protocol; got {type(value).__name__} ({error})"
         ) from error
 
 
@@ -94,10 +94,8 @@ def vector(name: str, value: Any, length: int) -> Array:
     return array
 
 
-def output(
-    name: str, out: Any, shape: tuple[int, ...], allowed: Sequence[np.dtype[Any]]
-) -> Array:
-    """Return `out` as an array to write to, or a new one of the first allowed dtype if it is None."""
+def output(name: str, out: Any, shape: tuple[int, ...], allowed: Sequence[np.dtype[Any]]) -> Array:
+    """Return `out` as an array to write to; None makes a new one of the first allowed dtype."""
     if out is None:
         return np.empty(shape, allowed[0])
     array = as_array(name, out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from numbers import Integral, Real
+from types import NoneType
 from typing import Any
 
 
@@ -14,11 +15,12 @@ def check_integer(
     """Return `value` as an int, or raise a TypeError or ValueError that says what was expected."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}")
-    if minimum is not None and value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")
-    if below is not None and value >= below:
-        raise ValueError(f"{name} must be below {below}, got {value}")
-    return int(value)
+    number = int(value)
+    if minimum is not None and number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {number}")
+    if below is not None and number >= below:
+        raise ValueError(f"{name} must be below {below}, got {number}")
+    return number
 
 
 def check_real(
@@ -37,15 +39,13 @@ def check_real(
     if not math.isfinite(number) or too_low or number > maximum:
         left = "(" if open_minimum or minimum == -math.inf else "["
         right = ")" if maximum == math.inf else "]"
-        raise ValueError(
-            f"{name} must be a finite number in {left}{minimum:g}, {maximum:g}{right}, got {value!r}"
-        )
+        interval = f"{left}{minimum:g}, {maximum:g}{right}"
+        raise ValueError(f"{name} must be a finite number in {interval}, got {value!r}")
     return number
 
 
-def check_word(name: str, value: Any, words: Collection[str]) -> str:
-    """Return `value` if it is one of `words`, else raise a ValueError that lists them."""
-    if not isinstance(value, str) or value not in words:
-        known = ", ".join(repr(word) for word in sorted(words))
+def check_word(name: str, value: Any, words: Collection[str | None]) -> None:
+    """Raise a ValueError that lists `words` unless `value` is one of them."""
+    if not isinstance(value, (str, NoneType)) or value not in words:
+        known = ", ".join(repr(word) for word in words)
         raise ValueError(f"{name} must be one of {known}; got {value!r}")
-    return value

@@ -1,4 +1,4 @@
-"""From what a user passes as X to rows the engine takes: validated once, here, and nowhere again."""
+"""From what a user passes as X to rows the engine takes: validated once, here and only here."""
 
 from __future__ import annotations
 
@@ -103,8 +103,10 @@ def _require_range(values: Array, name: str) -> None:
     low, high = values.min(), values.max()
     if low < 0 or high > 1:
         kind = "0 or 1" if values.dtype.kind in "iu" else "in [0, 1]"
+        # The first words are the ones scikit-learn's checks look for.
+        reason = f"Negative values in data passed to {name}: it" if low < 0 else name
         raise ValueError(
-            f"{name} must have all values {kind}, because units are probabilities or states; "
+            f"{reason} must have all values {kind}, because units are states or probabilities; "
             f"got values from {low:g} to {high:g}. Scale intensities first, for example with "
             "sklearn.preprocessing.MinMaxScaler or X / 255"
         )

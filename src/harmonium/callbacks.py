@@ -1,8 +1,8 @@
 """What can look on while a model trains, and stop it.
 
-A callback is any function ``callback(estimator, epoch, metrics)``, called after every epoch with the
-fitted attributes up to date; returning True ends the training. `epoch` counts from 1; `metrics` is a
-dict of floats. Those that want to know more derive from :class:`Callback`.
+A callback is any function ``callback(estimator, epoch, metrics)``, called after every epoch with
+the fitted attributes up to date; returning True ends the training. `epoch` counts from 1; `metrics`
+is a dict of floats. Those that want to know more derive from :class:`Callback`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from harmonium._checks import check_integer, check_real
 
@@ -97,7 +97,7 @@ class ProgressBar(Callback):
         Where the bar goes; standard error by default.
     """
 
-    _SHORT = {
+    _SHORT: ClassVar = {
         "pseudo_likelihood": "PL",
         "val_pseudo_likelihood": "held-out PL",
         "reconstruction_error": "error",
@@ -191,7 +191,8 @@ class EarlyStopping(Callback):
         self.best_epoch_ = first_epoch
         # A resumed run has seen its earlier epochs already.
         history = getattr(estimator, "history_", {})
-        for epoch, value in zip(history.get("epoch", ()), history.get(self.monitor, ())):
+        seen = zip(history.get("epoch", ()), history.get(self.monitor, ()), strict=False)
+        for epoch, value in seen:
             self._is_late(epoch, value)
 
     def _is_late(self, epoch: int, value: float) -> bool:
@@ -250,7 +251,9 @@ class MetricsWriter(Callback):
 
     def __init__(self, writer: _ScalarWriter, prefix: str = "") -> None:
         if not callable(getattr(writer, "add_scalar", None)):
-            raise TypeError(f"writer must have a method add_scalar(tag, value, step); got {writer!r}")
+            raise TypeError(
+                f"writer must have a method add_scalar(tag, value, step); got {writer!r}"
+            )
         self.writer = writer
         self.prefix = prefix
 

@@ -86,9 +86,7 @@ def _units(engine: Engine, name: str, value: Any, n_units: int) -> tuple[Rows, A
     """Return rows of units for the engine, and the array they came in."""
     array = as_array(name, value)
     is_packed = array.dtype == PACKED
-    array = matrix(
-        name, array, _UNIT_DTYPES, (None, words_for(n_units) if is_packed else n_units)
-    )
+    array = matrix(name, array, _UNIT_DTYPES, (None, words_for(n_units) if is_packed else n_units))
     if is_packed:
         _require_clear_padding(name, array, n_units)
         return engine.rows_of_bits(array, n_units), array
@@ -105,9 +103,7 @@ def _require_clear_padding(name: str, words: Array, n_units: int) -> None:
         raise ValueError(f"{name} has bits set past its {n_units} units")
 
 
-def _machine(
-    engine: Engine, W: Any, b: Any, c: Any, precision: Precision
-) -> tuple[Machine, Array]:
+def _machine(engine: Engine, W: Any, b: Any, c: Any, precision: Precision) -> tuple[Machine, Array]:
     """Return the machine and W. A bias of None counts as zeros: the caller does not use it."""
     check_word("precision", precision, ("auto", "float32"))
     W = matrix("W", W, [FLOAT32], (None, None))

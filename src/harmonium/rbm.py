@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from harmonium._arrays import empty_bits
 from harmonium._checks import check_integer, check_real, check_word
-from harmonium._visible import Units, mean_of, units_of_array, validate_units, values_of
+from harmonium._visible import Units, mean_of, units_of_array, validate_units
 from harmonium.callbacks import CallbackList
 from harmonium.engine import get_engine
 from harmonium.engine.protocol import Array, Chains, Engine, Float32, Machine, TrainingArrays
@@ -27,6 +27,18 @@ from harmonium.training import (
 )
 
 __all__ = ["BernoulliRBM"]
+
+# What a resumed training can't change.
+_FIXED_BY_TRAINING = (
+    "n_components",
+    "batch_size",
+    "algorithm",
+    "n_gibbs_steps",
+    "n_chains",
+    "shuffle",
+    "init",
+    "precision",
+)
 
 
 class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -263,9 +275,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         n = data.rows.n_rows
         snapshot = state.snapshot()
         try:
-            trainer.run(
-                data.rows, None, 0, n, n, state.gibbs_steps, learning_rate, momentum
-            )
+            trainer.run(data.rows, None, 0, n, n, state.gibbs_steps, learning_rate, momentum)
         except FloatingPointError:
             state.restore(snapshot)
             raise divergence(learning_rate, "in partial_fit") from None
@@ -332,7 +342,11 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if self.algorithm == "pcd" and self.n_chains is not None:
             n_chains = self.n_chains
         arrays = TrainingArrays(
-            W, b, np.zeros(n_hidden, np.float32), empty_bits(n_chains, n_hidden), *self._velocities(W)
+            W,
+            b,
+            np.zeros(n_hidden, np.float32),
+            empty_bits(n_chains, n_hidden),
+            *self._velocities(W),
         )
         return TrainingState(arrays, seed=low | high << 32)
 
@@ -374,8 +388,10 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
         saved = load(path)
         if not isinstance(saved, BernoulliRBM):
-            raise ValueError(f"{os.fspath(path)} holds a {type(saved).__name__}, not a BernoulliRBM")
-        for name in ("n_components", "batch_size", "algorithm", "n_gibbs_steps", "n_chains", "init"):
+            raise ValueError(
+                f"{os.fspath(path)} holds a {type(saved).__name__}, not a BernoulliRBM"
+            )
+        for name in _FIXED_BY_TRAINING:
             if getattr(saved, name) != getattr(self, name):
                 raise ValueError(
                     f"{os.fspath(path)} was trained with {name}={getattr(saved, name)!r}, but this "
@@ -538,9 +554,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         else:
             data = validate_units(self, init, engine, name="init")
             if data.n_rows != n_samples:
-                raise ValueError(
-                    f"init must have n_samples={n_samples} rows, got {data.n_rows}"
-                )
+                raise ValueError(f"init must have n_samples={n_samples} rows, got {data.n_rows}")
         p = None
         if return_probabilities:
             p = np.empty((n_samples, self.n_features_in_), np.float32)
@@ -655,5 +669,6 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.input_tags.positive_only = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags

@@ -85,7 +85,7 @@ def value_at(name: str, schedule: Schedule, epoch: int) -> float:
     value = schedule(epoch) if callable(schedule) else schedule
     value = float(value)
     if not np.isfinite(value) or value < 0:
-        raise ValueError(f"{name} must be finite and not negative; it gave {value} for epoch {epoch}")
+        raise ValueError(f"{name} must be finite and not negative, but is {value} in epoch {epoch}")
     return value
 
 
@@ -250,7 +250,8 @@ class Training:
         return self.monitor.measure(machine, self.state.epoch)
 
     def _record(self, seconds: float, learning_rate: float, metrics: dict[str, float]) -> None:
-        row = {"epoch": self.state.epoch, "time": seconds, "learning_rate": learning_rate, **metrics}
+        row = {"epoch": self.state.epoch, "time": seconds, "learning_rate": learning_rate}
+        row |= metrics
         for name, value in row.items():
             self.state.history.setdefault(name, []).append(value)
 

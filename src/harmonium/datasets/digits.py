@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import check_choice
+from harmonium._checks import check_word
+
 from .pixels import Binarize, as_units, check_binarize
 
 _TEST_ROWS = 360  # one in five
@@ -48,7 +49,7 @@ def load_digits(
     TypeError
         If `seed` is no integer.
     """
-    check_choice("split", split, (None, "train", "test"))
+    check_word("split", split, (None, "train", "test"))
     check_binarize(binarize, threshold, seed)
     from sklearn.datasets import load_digits as bundled
 

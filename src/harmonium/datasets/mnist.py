@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from harmonium._checks import check_integer, check_word
+
 from .cache import data_folder
-from .checks import check_choice, check_integer
 from .formats import Split, read_csv, read_idx_pair, read_npz, read_pickle
 from .pixels import Binarize, as_units, check_binarize
 
@@ -80,8 +81,8 @@ def load_mnist(
     TypeError
         If `validation` or `seed` is no integer.
     """
-    check_choice("split", split, ("train", "test", "validation"))
-    held_out = check_integer("validation", validation)
+    check_word("split", split, ("train", "test", "validation"))
+    held_out = check_integer("validation", validation, minimum=0)
     if split == "validation" and held_out == 0:
         raise ValueError(
             "split='validation' with validation=0: expected the number of training rows held out"
@@ -91,7 +92,8 @@ def load_mnist(
     part = "test" if split == "test" else "train"
     file = _find(data_folder() if path is None else Path(path).expanduser(), part)
     images, labels = _read(file, part)
-    X = as_units(images, 255, binarize, threshold, seed)
+    # A number of its own for each part, so that test images don't share the training images' draws.
+    X = as_units(images, 255, binarize, threshold, seed, step=int(part == "test"))
     if part == "test" or held_out == 0:
         return X, labels
     if held_out >= len(X):

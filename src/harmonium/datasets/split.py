@@ -6,7 +6,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from .checks import check_integer
+from harmonium._checks import check_integer
 
 
 @overload
@@ -50,7 +50,9 @@ def train_validation_split(
     """
     X = _indexable("X", X)
     n = X.shape[0]
-    order = np.random.Generator(np.random.Philox(check_integer("seed", seed))).permutation(n)
+    order = np.random.Generator(
+        np.random.Philox(check_integer("seed", seed, minimum=0, below=2**64))
+    ).permutation(n)
     cut = n - _held_out(validation, n)
     if y is None:
         return X[order[:cut]], X[order[cut:]]
@@ -77,7 +79,7 @@ def _held_out(validation: object, n: int) -> int:
             raise ValueError(f"validation={validation}: expected a share in (0, 1), or a count")
         count = round(float(validation) * n)
     else:
-        count = check_integer("validation", validation)
+        count = check_integer("validation", validation, minimum=0)
     if not 0 < count < n:
         raise ValueError(
             f"validation={validation} holds out {count} of {n} rows, "

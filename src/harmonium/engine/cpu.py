@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from harmonium.engine.protocol import (
     TrainingArrays,
     TrainingRule,
 )
+
+CoreRows: TypeAlias = Any
+"""The extension's Rows: an engine takes those it made itself."""
 
 
 @cache
@@ -57,35 +60,35 @@ class _CpuMachine:
         self._is_float32 = precision == "float32"
         self._threads = threads
 
-    def _limit_blas(self, rows: _core.Rows | None) -> AbstractContextManager[Any]:
+    def _limit_blas(self, rows: CoreRows) -> AbstractContextManager[Any]:
         is_real = rows is not None and not rows.is_binary
         return self._threads.limit_blas(self._is_float32 or is_real)
 
-    def propup(self, v: _core.Rows, out: Float32) -> None:
+    def propup(self, v: CoreRows, out: Float32) -> None:
         with self._limit_blas(v):
             self._core.propup(v, out)
 
-    def propdown(self, h: _core.Rows, out: Float32) -> None:
+    def propdown(self, h: CoreRows, out: Float32) -> None:
         with self._limit_blas(h):
             self._core.propdown(h, out)
 
-    def preactivations(self, v: _core.Rows, out: Float32) -> None:
+    def preactivations(self, v: CoreRows, out: Float32) -> None:
         with self._limit_blas(v):
             self._core.preactivations(v, out)
 
-    def free_energy(self, v: _core.Rows, out: NDArray[np.float64]) -> None:
+    def free_energy(self, v: CoreRows, out: NDArray[np.float64]) -> None:
         with self._limit_blas(v):
             self._core.free_energy(v, out)
 
     def pseudo_likelihood(
-        self, v: _core.Rows, seed: int, step: int, out: NDArray[np.float64]
+        self, v: CoreRows, seed: int, step: int, out: NDArray[np.float64]
     ) -> None:
         with self._limit_blas(v):
             self._core.pseudo_likelihood(v, seed, step, out)
 
     def gibbs(
         self,
-        start: _core.Rows | None,
+        start: CoreRows,
         chains: Chains,
         n_steps: int,
         seed: int,
@@ -100,7 +103,7 @@ class _CpuMachine:
 
     def cd_gradient(
         self,
-        v: _core.Rows,
+        v: CoreRows,
         chains: Bits,
         n_gibbs_steps: int,
         persistent: bool,
@@ -122,7 +125,7 @@ class _CpuTrainer:
 
     def run(
         self,
-        rows: _core.Rows,
+        rows: CoreRows,
         order: NDArray[np.int64] | None,
         begin: int,
         count: int,

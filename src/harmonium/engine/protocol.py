@@ -1,7 +1,8 @@
 """The seam between models and devices.
 
 Everything above this line speaks of rows, machines and trainers; everything below it of cores and
-kernels. An engine gets arrays that have been validated: shapes and dtypes fit, ``out`` is writeable.
+kernels. An engine gets arrays that have been validated: shapes and dtypes fit, ``out`` can be
+written to.
 """
 
 from __future__ import annotations

@@ -1,0 +1,3 @@
+"""SciPy's sgemm, as a capsule for the extension."""
+
+sgemm_pointer: object

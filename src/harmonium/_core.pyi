@@ -1,0 +1,114 @@
+"""The compiled extension. Private: use harmonium.ops or harmonium.engine."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Array = NDArray[Any]
+_Float32 = NDArray[np.float32]
+_Float64 = NDArray[np.float64]
+_Bits = NDArray[np.uint64]
+
+NOT_BINARY: int
+OUT_OF_RANGE: int
+
+class Diverged(FloatingPointError): ...
+
+def available_isas() -> list[str]: ...
+def active_isa() -> str: ...
+def set_isa(level: str) -> None: ...
+def resolve_threads(requested: int) -> int: ...
+def in_forked_child() -> bool: ...
+def sigmoid(x: _Float32, out: _Float32, n_threads: int) -> None: ...
+def softplus(x: _Float32, out: _Float32, n_threads: int) -> None: ...
+def sample_bernoulli(
+    p: _Float32, out: _Array, seed: int, step: int, stream: int, row0: int, n_threads: int
+) -> None: ...
+def pack(values: _Array, words: _Bits, n_threads: int) -> int: ...
+def unpack(words: _Bits, out: _Array, n_threads: int) -> None: ...
+def multiply(a: _Float32, b: _Float32, out: _Float32) -> None: ...
+def philox(counters: NDArray[np.uint32], seed: int) -> NDArray[np.uint32]: ...
+
+class Rows:
+    @staticmethod
+    def bits(words: _Bits, cols: int) -> Rows: ...
+    @staticmethod
+    def bytes(bytes: _Array) -> Rows: ...
+    @staticmethod
+    def real(values: _Array) -> Rows: ...
+    @staticmethod
+    def sparse(
+        indptr: NDArray[np.int64], indices: NDArray[np.int32], values: _Array | None, cols: int
+    ) -> Rows: ...
+    @property
+    def n_rows(self) -> int: ...
+    @property
+    def n_cols(self) -> int: ...
+    @property
+    def is_binary(self) -> bool: ...
+    def copy_values(self, order: NDArray[np.int64], out: _Float32) -> None: ...
+
+class Rbm:
+    def __init__(
+        self, W: _Float32, b: _Float32, c: _Float32, precision: str, n_threads: int
+    ) -> None: ...
+    def propup(self, v: Rows, out: _Float32, /) -> None: ...
+    def propdown(self, h: Rows, out: _Float32, /) -> None: ...
+    def preactivations(self, v: Rows, out: _Float32, /) -> None: ...
+    def gibbs(
+        self,
+        start: Rows | None,
+        v: _Bits,
+        h: _Bits,
+        n_steps: int,
+        seed: int,
+        step: int,
+        row0: int,
+        v_probabilities: _Float32 | None,
+        h_probabilities: _Float32 | None,
+    ) -> None: ...
+    def free_energy(self, v: Rows, out: _Float64, /) -> None: ...
+    def pseudo_likelihood(self, v: Rows, seed: int, step: int, out: _Float64, /) -> None: ...
+    def cd_gradient(
+        self,
+        rows: Rows,
+        chains: _Bits,
+        n_gibbs_steps: int,
+        persistent: bool,
+        seed: int,
+        step: int,
+        dW: _Float32,
+        db: _Float32,
+        dc: _Float32,
+    ) -> None: ...
+
+class Trainer:
+    def __init__(
+        self,
+        W: _Float32,
+        b: _Float32,
+        c: _Float32,
+        chains: _Bits,
+        W_velocity: _Float32 | None,
+        b_velocity: _Float32 | None,
+        c_velocity: _Float32 | None,
+        n_gibbs_steps: int,
+        persistent: bool,
+        l1: float,
+        l2: float,
+        seed: int,
+        precision: str,
+        n_threads: int,
+    ) -> None: ...
+    def run(
+        self,
+        rows: Rows,
+        order: NDArray[np.int64] | None,
+        begin: int,
+        count: int,
+        batch_size: int,
+        step: int,
+        learning_rate: float,
+        momentum: float,
+    ) -> None: ...
