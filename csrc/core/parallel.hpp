@@ -20,7 +20,7 @@ bool in_forked_child();
 int resolve_threads(int requested);
 
 // How much a thread must have to do before waking it pays: about 5 microseconds of row sums at 64 columns a row.
-constexpr double work_per_thread = 2e4;
+constexpr double work_per_thread = 5e3;
 
 // Fewer threads for small work; `work` counts additions or elements of similar cost.
 inline int threads_for(double work, int n_threads) {

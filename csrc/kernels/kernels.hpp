@@ -35,7 +35,8 @@ struct UpdateRule {
     bool use_momentum = false;
 };
 
-// Where one 8 × 64 tile of W lies, and where its two quantised copies go; null copies are not written.
+// Where one 8 × 64 tile of W lies, and where its two quantised copies go; without them, `up` is null, and neither
+// scales nor column maxima are used.
 struct UpdateTile {
     float* w;  // row r at w + r·w_stride
     Index w_stride;

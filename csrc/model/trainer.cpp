@@ -73,7 +73,6 @@ void Trainer::update_weights(const UpdateRule& rule) {
     parallel_ranges(
         ceil_div(n_visible, tile_units), threads_for(work, rbm_.n_threads()), [&](Index begin, Index end, int) {
             alignas(64) float step[tile_units * block_width];
-            std::uint32_t unused_column_max[block_width];
             for (Index t = begin; t < end; ++t) {
                 const Index first = t * tile_units, last = std::min(first + tile_units, n_visible);
                 if (may_skip && cd_.is_silent(first, last)) continue;
@@ -90,8 +89,8 @@ void Trainer::update_weights(const UpdateRule& rule) {
                     tile.rows = last - first;
                     tile.cols = std::min(block_width, rbm_.n_hidden() - j0);
                     tile.row_max = row_max;
-                    tile.col_max = quantizes_ ? &tile_max_[t * padded_hidden_ + j0] : unused_column_max;
                     if (quantizes_) {
+                        tile.col_max = &tile_max_[t * padded_hidden_ + j0];
                         // With the scales of before; where a maximum has moved past one, that row or column is done
                         // again.
                         tile.up = up->block(block) + first * block_width;
