@@ -39,4 +39,4 @@ $(VENV)/.with-%: $(BUILT_FROM)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build src/*.egg-info src/harmonium/*.so src/harmonium/_blas.c harmonium-demo
+	rm -rf $(VENV) build src/*.egg-info src/harmonium/*.so harmonium-demo

@@ -39,4 +39,4 @@ core = Pybind11Extension(
 )
 blas = Extension("harmonium._blas", ["src/harmonium/_blas.pyx"])
 
-setup(ext_modules=[core, *cythonize([blas], language_level=3)])
+setup(ext_modules=[core, *cythonize([blas], build_dir="build", language_level=3)])

@@ -97,7 +97,7 @@ class Machine(Protocol):
     def gibbs(
         self, start: Rows | None, chains: Chains, n_steps: int, seed: int, step: int, first_row: int
     ) -> None:
-        """Run Gibbs steps from visible rows, or, if `start` is None, from the states in `chains.h`."""
+        """Run Gibbs steps from visible rows; from the states in `chains.h` if `start` is None."""
 
     def cd_gradient(
         self,
@@ -147,7 +147,7 @@ class Engine(Protocol):
     def shuffled_order(self, n: int, seed: int, epoch: int) -> NDArray[np.int64]: ...
     def multiply(self, a: Float32, b: Float32, out: Float32) -> None: ...
     def pack(self, values: Array, out: Bits) -> tuple[bool, bool]:
-        """Pack rows into words of bits; tell whether all were 0 or 1, and whether all were in [0, 1]."""
+        """Pack rows into words of bits; tell whether all were 0 or 1, and all in [0, 1]."""
 
     def unpack(self, words: Bits, out: Array) -> None: ...
     def rows_of_bits(self, words: Bits, n_cols: int) -> Rows: ...
