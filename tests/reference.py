@@ -440,7 +440,7 @@ def cd_update(
 
     PCD where `state` carries chains, CD otherwise.
     """
-    W, b, c = state.W, state.b, state.c
+    W, b, c = state.W + F32(0), state.b, state.c  # no weight is -0
     v_pos = np.asarray(v_pos, dtype=bool)
     persistent = state.h_chains is not None
     first = state.n_updates * k  # section 2: update n has the Gibbs steps n k ... n k + k - 1
@@ -468,10 +468,6 @@ def cd_update(
     if l1 != 0:
         d = d - np.sign(W) * F32(learning_rate * l1)
     W_new, velocity_W = _step(W, state.velocity_W, d, momentum)
-    if momentum == 0 and l1 == 0 and l2 == 0:
-        # Adding +0 would change only the sign of a weight of -0; an untouched row keeps even that.
-        untouched = ~(v_pos.any(axis=0) | v_neg.any(axis=0))
-        W_new[untouched] = W[untouched]
 
     # 5. Biases.
     d_c = _gradient(

@@ -1,6 +1,7 @@
 """Files of arrays: what is saved comes back, what is damaged is refused, what is old survives."""
 
 import errno
+import json
 import os
 import pickle
 import signal
@@ -200,6 +201,18 @@ def test_impossible_headers_are_refused(tmp_path, text):
     assert_refused(tmp_path / "a", "header is damaged")
 
 
+@pytest.mark.parametrize(("dtype", "size"), [("BF16", 2), ("F8_E4M3", 1), ("C64", 8)])
+def test_dtypes_that_are_never_written_are_refused(tmp_path, dtype, size):
+    header = {
+        "__metadata__": {"harmonium": '{"format_version": 1, "crc32": "00000000"}'},
+        "a": {"dtype": dtype, "shape": [2], "data_offsets": [0, 2 * size]},
+    }
+    table = json.dumps(header).encode()
+    content = len(table).to_bytes(8, "little") + table + bytes(2 * size)
+    (tmp_path / "a").write_bytes(content)
+    assert_refused(tmp_path / "a", "damaged")
+
+
 def test_newer_format_is_named(tmp_path, arrays, monkeypatch):
     monkeypatch.setattr(persistence, "FORMAT_VERSION", FORMAT_VERSION + 1)
     save_arrays(tmp_path / "a", arrays, HEADER)
@@ -209,7 +222,7 @@ def test_newer_format_is_named(tmp_path, arrays, monkeypatch):
 
 @pytest.mark.parametrize("action", [load_arrays, lambda path: save_arrays(path, {}, {})])
 def test_missing_folders_and_folders_are_named(tmp_path, action):
-    with pytest.raises(FileNotFoundError, match="there is no folder '.*gone'.*gone/model"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder '.*gone'.*gone/model"):
         action(tmp_path / "gone" / "model")
     with pytest.raises(IsADirectoryError, match=str(tmp_path)):
         action(tmp_path)
@@ -220,7 +233,7 @@ def test_missing_folders_and_folders_are_named(tmp_path, action):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="cannot read the file, no such file.*none'"):
+    with pytest.raises(FileNotFoundError, match=r"cannot read the file, no such file.*none'"):
         load_arrays(tmp_path / "none")
 
 
@@ -237,7 +250,7 @@ def test_full_disk_leaves_the_old_file(saved, arrays, monkeypatch):
         return real_open(path, flags, mode)
 
     monkeypatch.setattr(os, "open", open_on_full_disk)
-    with pytest.raises(OSError, match="no space left on device: '.*model.safetensors'") as caught:
+    with pytest.raises(OSError, match=r"no space left on device: '.*model.safetensors'") as caught:
         save_arrays(saved, {"W": np.zeros((4, 3), np.float32)}, {})
     assert caught.value.errno == errno.ENOSPC
     assert caught.value.filename == str(saved)
@@ -250,7 +263,7 @@ def test_file_size_limit_leaves_the_old_file(saved, arrays):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))  # Python ignores SIGXFSZ
     try:
-        with pytest.raises(OSError, match="file too large: '.*model") as caught:
+        with pytest.raises(OSError, match=r"file too large: '.*model") as caught:
             save_arrays(saved, {"W": np.zeros(1 << 20)}, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -264,7 +277,7 @@ def test_late_failures_leave_the_old_file(saved, arrays, monkeypatch, function):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, function, fail)
-    with pytest.raises(OSError, match="input/output error: '.*model.safetensors'"):
+    with pytest.raises(OSError, match=r"input/output error: '.*model.safetensors'"):
         save_arrays(saved, {}, {})
     monkeypatch.undo()
     assert_unchanged(saved, arrays)
@@ -276,26 +289,32 @@ def test_no_permission(saved, arrays, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", forbid)  # permissions don't hold for root, who may run the tests
-        with pytest.raises(PermissionError, match="permission denied: '.*model.safetensors'"):
+        with pytest.raises(PermissionError, match=r"permission denied: '.*model.safetensors'"):
             save_arrays(saved, {}, {})
     with monkeypatch.context() as patch:
         patch.setattr(os, "access", lambda path, mode: False)
-        with pytest.raises(PermissionError, match="it is read-only: '.*model.safetensors'"):
+        with pytest.raises(PermissionError, match=r"it is read-only: '.*model.safetensors'"):
             save_arrays(saved, {}, {})
     assert_unchanged(saved, arrays)
 
 
-def test_devices_are_never_replaced():
-    with pytest.raises(OSError, match="device or a pipe: '/dev/null'"):
-        save_arrays("/dev/null", {}, {})
-    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+def test_devices_and_pipes_are_never_replaced(tmp_path):
+    # A pipe stands for /dev/null, which a failing test run by root would destroy.
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match=r"device or a pipe: '.*pipe'"):
+        save_arrays(tmp_path / "pipe", {}, {})
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
 
 
 @pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
 def test_an_error_in_the_body_passes_unchanged(saved, arrays, error):
-    with pytest.raises(error, match="mine"), write_atomically(saved) as temporary:
-        temporary.write_bytes(b"half")
-        raise error("mine")
+    def write_half():
+        with write_atomically(saved) as temporary:
+            temporary.write_bytes(b"half")
+            raise error("mine")
+
+    with pytest.raises(error, match="mine"):
+        write_half()
     assert_unchanged(saved, arrays)
 
 

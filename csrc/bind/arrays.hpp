@@ -27,9 +27,10 @@ View<T> matrix_view(const py::array& a, const char* name) {
     if (!std::is_const_v<T> && !a.writeable()) fail("writeable");
     const auto size = static_cast<Index>(sizeof(Value));
     const Index rows = a.shape(0), cols = a.shape(1);
-    if (cols > 1 && a.strides(1) != size) fail("contiguous along its rows");
+    const bool is_empty = rows == 0 || cols == 0;  // NumPy may give such arrays any strides
+    if (!is_empty && cols > 1 && a.strides(1) != size) fail("contiguous along its rows");
     Index stride = cols;
-    if (rows > 1) {
+    if (!is_empty && rows > 1) {
         if (a.strides(0) % size != 0 || a.strides(0) < cols * size) fail("laid out in rows that do not overlap");
         stride = a.strides(0) / size;
     }

@@ -31,6 +31,13 @@ struct PyTrainer {
         : trainer(p, s, o, precision, n_threads) {}
 };
 
+// Rows with the arrays they look into. (keep_alive would do, but it is applied to arguments of the wrong type too,
+// before the call is refused, and not every object can be kept so.)
+struct PyRows {
+    Rows rows;
+    py::tuple owners;
+};
+
 Precision parse_precision(const std::string& word) {
     if (word == "auto") return Precision::automatic;
     if (word == "float32") return Precision::float32;
@@ -58,8 +65,9 @@ void require_inputs(const Rbm& rbm, Direction d, const Rows& rows) {
     require(rows.cols() == rbm.inputs(d), "the rows do not have the machine's number of units");
 }
 
-void propagate(PyRbm& self, Direction d, const Rows& rows, const py::array& out, bool probabilities) {
+void propagate(PyRbm& self, Direction d, const PyRows& data, const py::array& out, bool probabilities) {
     Rbm& rbm = self.rbm;
+    const Rows& rows = data.rows;
     require_inputs(rbm, d, rows);
     const auto to = matrix_view<float>(out, "out");
     require_shape(to, rows.rows(), rbm.outputs(d), "out");
@@ -84,46 +92,49 @@ void check_sparse(const Index* indptr, const std::int32_t* indices, Index rows, 
     }
 }
 
-Rows sparse_rows(const py::array& indptr, const py::array& indices, const py::object& values, Index cols) {
+PyRows sparse_rows(const py::array& indptr, const py::array& indices, const py::object& values, Index cols) {
     require(indptr.ndim() == 1 && indptr.shape(0) >= 1 && indices.ndim() == 1, "indptr and indices must be vectors");
     const Index rows = indptr.shape(0) - 1, stored = indices.shape(0);
     const auto* ptr = vector_view<const Index>(indptr, rows + 1, "indptr");
     const auto* idx = vector_view<const std::int32_t>(indices, stored, "indices");
     check_sparse(ptr, idx, rows, stored, cols);
-    if (values.is_none()) return Rows::sparse(ptr, idx, static_cast<const float*>(nullptr), rows, cols);
+    const py::tuple owners = py::make_tuple(indptr, indices, values);
+    if (values.is_none()) return {Rows::sparse(ptr, idx, static_cast<const float*>(nullptr), rows, cols), owners};
     const auto array = py::cast<py::array>(values);
     if (py::isinstance<py::array_t<float>>(array))
-        return Rows::sparse(ptr, idx, vector_view<const float>(array, stored, "values"), rows, cols);
-    return Rows::sparse(ptr, idx, vector_view<const double>(array, stored, "values"), rows, cols);
+        return {Rows::sparse(ptr, idx, vector_view<const float>(array, stored, "values"), rows, cols), owners};
+    return {Rows::sparse(ptr, idx, vector_view<const double>(array, stored, "values"), rows, cols), owners};
+}
+
+PyRows real_rows(const py::array& values) {
+    const bool is_float = py::isinstance<py::array_t<float>>(values);
+    return {is_float ? Rows::real(matrix_view<const float>(values, "values"))
+                     : Rows::real(matrix_view<const double>(values, "values")),
+            py::make_tuple(values)};
+}
+
+PyRows bit_rows(const py::array& words, Index cols) {
+    require(cols >= 0, "cols must not be negative");
+    return {Rows::bits(bits_view<const std::uint64_t>(words, cols, "words"), cols), py::make_tuple(words)};
+}
+
+PyRows byte_rows(const py::array& bytes) {
+    return {Rows::bytes(matrix_view<const std::uint8_t>(bytes, "bytes")), py::make_tuple(bytes)};
 }
 
 void add_rows(py::module_& m) {
-    py::class_<Rows>(m, "Rows")
-        .def_static(
-            "bits",
-            [](const py::array& words, Index cols) {
-                require(cols >= 0, "cols must not be negative");
-                return Rows::bits(bits_view<const std::uint64_t>(words, cols, "words"), cols);
-            },
-            py::arg("words"), py::arg("cols"), py::keep_alive<0, 1>())
-        .def_static(
-            "bytes", [](const py::array& a) { return Rows::bytes(matrix_view<const std::uint8_t>(a, "bytes")); },
-            py::arg("bytes"), py::keep_alive<0, 1>())
-        .def_static(
-            "real",
-            [](const py::array& a) {
-                return py::isinstance<py::array_t<float>>(a) ? Rows::real(matrix_view<const float>(a, "values"))
-                                                             : Rows::real(matrix_view<const double>(a, "values"));
-            },
-            py::arg("values"), py::keep_alive<0, 1>())
-        .def_static("sparse", &sparse_rows, py::arg("indptr"), py::arg("indices"), py::arg("values"), py::arg("cols"),
-                    py::keep_alive<0, 1>(), py::keep_alive<0, 2>(), py::keep_alive<0, 3>())
-        .def_property_readonly("n_rows", &Rows::rows)
-        .def_property_readonly("n_cols", &Rows::cols)
-        .def_property_readonly("is_binary", &Rows::is_binary)
+    py::class_<PyRows>(m, "Rows")
+        .def_static("bits", &bit_rows, py::arg("words"), py::arg("cols"))
+        .def_static("bytes", &byte_rows, py::arg("bytes"))
+        .def_static("real", &real_rows, py::arg("values"))
+        .def_static("sparse", &sparse_rows, py::arg("indptr"), py::arg("indices"), py::arg("values"), py::arg("cols"))
+        .def_property_readonly("n_rows", [](const PyRows& self) { return self.rows.rows(); })
+        .def_property_readonly("n_cols", [](const PyRows& self) { return self.rows.cols(); })
+        .def_property_readonly("is_binary", [](const PyRows& self) { return self.rows.is_binary(); })
         .def(
             "copy_values",
-            [](const Rows& rows, const py::array& order, const py::array& out) {
+            [](const PyRows& self, const py::array& order, const py::array& out) {
+                const Rows& rows = self.rows;
                 const auto to = matrix_view<float>(out, "out");
                 require_shape(to, order.size(), rows.cols(), "out");
                 const Index* row = vector_view<const Index>(order, order.size(), "order");
@@ -160,7 +171,7 @@ void gibbs(PyRbm& self, const py::object& start, const py::array& v, const py::a
         gibbs_from_hidden(rbm, n_steps, seed, step, row0, chains);
         return;
     }
-    const Rows& rows = py::cast<const Rows&>(start);
+    const Rows& rows = py::cast<const PyRows&>(start).rows;
     require_inputs(rbm, Direction::up, rows);
     require(rows.rows() == chains.v.rows, "start and v must have the same number of rows");
     prepare(rbm, rows);
@@ -168,10 +179,11 @@ void gibbs(PyRbm& self, const py::object& start, const py::array& v, const py::a
     gibbs_from_visible(rbm, all_of(rows), n_steps, seed, step, row0, chains);
 }
 
-void cd_gradient(PyRbm& self, const Rows& rows, const py::array& chains, Index n_gibbs_steps, bool persistent,
+void cd_gradient(PyRbm& self, const PyRows& data, const py::array& chains, Index n_gibbs_steps, bool persistent,
                  std::uint64_t seed, std::uint64_t step, const py::array& dw, const py::array& db,
                  const py::array& dc) {
     Rbm& rbm = self.rbm;
+    const Rows& rows = data.rows;
     require_inputs(rbm, Direction::up, rows);
     require(n_gibbs_steps >= 1, "n_gibbs_steps must be positive");
     const auto h = bits_view<std::uint64_t>(chains, rbm.n_hidden(), "chains");
@@ -212,15 +224,17 @@ void add_machine(py::module_& m) {
              }),
              py::arg("W"), py::arg("b"), py::arg("c"), py::arg("precision"), py::arg("n_threads"),
              py::keep_alive<1, 2>(), py::keep_alive<1, 3>(), py::keep_alive<1, 4>())
-        .def("propup", [](PyRbm& r, const Rows& v, const py::array& out) { propagate(r, Direction::up, v, out, true); })
+        .def("propup",
+             [](PyRbm& r, const PyRows& v, const py::array& out) { propagate(r, Direction::up, v, out, true); })
         .def("propdown",
-             [](PyRbm& r, const Rows& h, const py::array& out) { propagate(r, Direction::down, h, out, true); })
+             [](PyRbm& r, const PyRows& h, const py::array& out) { propagate(r, Direction::down, h, out, true); })
         .def("preactivations",
-             [](PyRbm& r, const Rows& v, const py::array& out) { propagate(r, Direction::up, v, out, false); })
+             [](PyRbm& r, const PyRows& v, const py::array& out) { propagate(r, Direction::up, v, out, false); })
         .def("gibbs", &gibbs, py::arg("start"), py::arg("v"), py::arg("h"), py::arg("n_steps"), py::arg("seed"),
              py::arg("step"), py::arg("row0"), py::arg("v_probabilities"), py::arg("h_probabilities"))
         .def("free_energy",
-             [](PyRbm& self, const Rows& v, const py::array& out) {
+             [](PyRbm& self, const PyRows& data, const py::array& out) {
+                 const Rows& v = data.rows;
                  require_inputs(self.rbm, Direction::up, v);
                  double* to = vector_view<double>(out, v.rows(), "out");
                  prepare(self.rbm, v);
@@ -228,8 +242,10 @@ void add_machine(py::module_& m) {
                  free_energy(self.rbm, all_of(v), to);
              })
         .def("pseudo_likelihood",
-             [](PyRbm& self, const Rows& v, std::uint64_t seed, std::uint64_t step, const py::array& out) {
+             [](PyRbm& self, const PyRows& data, std::uint64_t seed, std::uint64_t step, const py::array& out) {
+                 const Rows& v = data.rows;
                  require_inputs(self.rbm, Direction::up, v);
+                 require(self.rbm.n_visible() >= 1, "there is no unit to flip");
                  double* to = vector_view<double>(out, v.rows(), "out");
                  prepare(self.rbm, v);
                  Working working(self.mutex);
@@ -270,16 +286,18 @@ void add_trainer(py::module_& m) {
              py::keep_alive<1, 7>(), py::keep_alive<1, 8>())
         .def(
             "run",
-            [](PyTrainer& self, const Rows& rows, const py::object& order, Index begin, Index count, Index batch_size,
+            [](PyTrainer& self, const PyRows& data, const py::object& order, Index begin, Index count, Index batch_size,
                std::uint64_t step, double learning_rate, double momentum) {
+                const Rows& rows = data.rows;
                 require_inputs(self.trainer.rbm(), Direction::up, rows);
                 require(batch_size >= 1 && begin >= 0 && count >= 0, "begin, count and batch_size must fit");
                 const Index* index = nullptr;
                 if (order.is_none()) {
-                    require(begin + count <= rows.rows(), "the batches reach past the data");
+                    require(begin <= rows.rows() && count <= rows.rows() - begin, "the batches reach past the data");
                 } else {
                     const auto array = py::cast<py::array>(order);
-                    require(array.ndim() == 1 && begin + count <= array.shape(0), "the batches reach past the order");
+                    require(array.ndim() == 1 && begin <= array.shape(0) && count <= array.shape(0) - begin,
+                            "the batches reach past the order");
                     index = vector_view<const Index>(array, array.shape(0), "order");
                     for (Index n = begin; n < begin + count; ++n)
                         require(index[n] >= 0 && index[n] < rows.rows(), "order names a row that is not there");

@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 
 namespace harmonium {
@@ -17,7 +18,8 @@ bool in_forked_child() { return registered == 0 && forked.load(std::memory_order
 
 int resolve_threads(int requested) {
     if (in_forked_child()) return 1;
-    return requested > 0 ? requested : omp_get_max_threads();
+    const int most = std::max(8, 4 * omp_get_num_procs());
+    return std::min(requested > 0 ? requested : omp_get_max_threads(), most);
 }
 
 }  // namespace harmonium

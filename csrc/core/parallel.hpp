@@ -16,7 +16,9 @@ namespace harmonium {
 // region would wait for it for ever, so everything runs on the calling thread there.
 bool in_forked_child();
 
-// The number of threads for a request: `requested` if positive, else what OpenMP allows; 1 in a forked child.
+// The number of threads for a request: `requested` if positive, else what OpenMP allows; 1 in a forked child. Never
+// more than four a processor: results do not depend on it, and libgomp ends the process when the system refuses it a
+// thread.
 int resolve_threads(int requested);
 
 // How much a thread must have to do before waking it pays: about 5 microseconds of row sums at 64 columns a row.
@@ -32,7 +34,7 @@ inline int threads_for(double work, int n_threads) {
 template <class F>
 void parallel_ranges(Index n, int n_threads, F&& f) {
     n_threads = static_cast<int>(std::min<Index>(n_threads, n));
-    if (n_threads <= 1) {
+    if (n_threads <= 1 || in_forked_child()) {
         if (n > 0) f(Index{0}, n, 0);
         return;
     }

@@ -18,6 +18,9 @@ Trainer::Trainer(Parameters parameters, TrainingState state, TrainingOptions opt
       options_(options),
       quantizes_(precision == Precision::automatic),
       padded_hidden_(ceil_div(parameters.w.cols, block_width) * block_width) {
+    // No weight is −0, which adding a step of zero would make +0: so rows may be skipped whose step is zero.
+    for (Index i = 0; i < parameters.w.rows; ++i)
+        for (Index j = 0; j < parameters.w.cols; ++j) parameters.w(i, j) += 0.0f;
     b_step_.reserve(rbm_.n_visible());
     c_step_.reserve(rbm_.n_hidden());
     if (!quantizes_) return;

@@ -40,19 +40,25 @@ def validate_units(
     TypeError
         X is not an array of numbers.
     """
-    X = validate_data(
-        estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=True
-    )
+    try:
+        X = validate_data(
+            estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=True
+        )
+    except (TypeError, ValueError) as error:
+        if name == "X":
+            raise
+        # scikit-learn calls everything X.
+        raise type(error)(f"{name}: {error}") from error
     return _units_of(engine, X, name)
 
 
 def units_of_array(engine: Engine, X: Any, n_units: int, name: str) -> Units:
     """Validate rows that are not the estimator's features: hidden units."""
     X = np.asarray(X)
-    if X.ndim != 2 or X.shape[1] != n_units or X.dtype.kind not in "biuf":
+    if X.ndim != 2 or len(X) == 0 or X.shape[1] != n_units or X.dtype.kind not in "biuf":
         raise ValueError(
-            f"{name} must be a two-dimensional array of numbers with {n_units} columns; "
-            f"got {X.dtype} of shape {X.shape}"
+            f"{name} must be a two-dimensional array of numbers with {n_units} columns and at "
+            f"least one row; got {X.dtype} of shape {X.shape}"
         )
     return _units_of(engine, X, name)
 
@@ -101,7 +107,7 @@ def _require_range(values: Array, name: str) -> None:
     if values.size == 0:
         return
     low, high = values.min(), values.max()
-    if low < 0 or high > 1:
+    if not (low >= 0 and high <= 1):  # so that NaN is caught
         kind = "0 or 1" if values.dtype.kind in "iu" else "in [0, 1]"
         # The first words are the ones scikit-learn's checks look for.
         reason = f"Negative values in data passed to {name}: it" if low < 0 else name

@@ -51,7 +51,7 @@ class CallbackList(Callback):
     def __init__(self, callbacks: Any) -> None:
         if callbacks is None:
             callbacks = []
-        elif not isinstance(callbacks, Iterable):
+        elif not isinstance(callbacks, (list, tuple)):  # an iterator would be used up at once
             callbacks = [callbacks]
         self.callbacks = [self._as_callback(callback) for callback in callbacks]
 

@@ -89,20 +89,31 @@ def _estimator_of(arrays: dict[str, Any], header: dict[str, Any]) -> BernoulliRB
     W = arrays["components_"]
     n_visible, n_hidden = W.shape
     shapes = {
+        "components_": (n_visible, n_hidden),
         "intercept_hidden_": (n_hidden,),
         "intercept_visible_": (n_visible,),
         "h_samples_": (len(arrays["h_samples_"]), n_hidden),
     }
-    rbm.components_ = W.T
+    if "W_velocity" in arrays:
+        shapes |= zip(_VELOCITIES, (W.shape, (n_visible,), (n_hidden,)), strict=True)
     for name, shape in shapes.items():
-        if arrays[name].shape != shape:
-            raise ValueError(f"{name} has shape {arrays[name].shape} where {shape} was expected")
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind != "f":
+            raise ValueError(
+                f"{name} is {array.dtype} of shape {array.shape} where floats of shape {shape} "
+                "were expected"
+            )
+    for name in _ARRAYS:
         setattr(rbm, name, arrays[name])
+    rbm.components_ = W.T
     rbm.n_features_in_ = n_visible
-    if header["feature_names_in"] is not None:
-        rbm.feature_names_in_ = np.array(header["feature_names_in"], object)
-    rbm.n_iter_ = header["n_iter"]
-    rbm.history_ = header["history"]
+    names = header["feature_names_in"]
+    if names is not None:
+        if len(names) != n_visible:
+            raise ValueError(f"{len(names)} feature names for {n_visible} features")
+        rbm.feature_names_in_ = np.array(names, object)
+    rbm.n_iter_ = int(header["n_iter"])
+    rbm.history_ = {name: list(values) for name, values in header["history"].items()}
     rbm._seed = int(header["seed"])
     rbm._gibbs_steps = header["gibbs_steps"]
     rbm._n_sampled = header["n_sampled"]

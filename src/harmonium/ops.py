@@ -103,14 +103,27 @@ def _require_clear_padding(name: str, words: Array, n_units: int) -> None:
         raise ValueError(f"{name} has bits set past its {n_units} units")
 
 
-def _machine(engine: Engine, W: Any, b: Any, c: Any, precision: Precision) -> tuple[Machine, Array]:
-    """Return the machine and W. A bias of None counts as zeros: the caller does not use it."""
+_NO_BIAS = object()  # for functions that don't use one
+
+
+def _machine(
+    engine: Engine, W: Any, b: Any, c: Any, precision: Precision, name: str = "W"
+) -> tuple[Machine, Array]:
     check_word("precision", precision, ("auto", "float32"))
-    W = matrix("W", W, [FLOAT32], (None, None))
+    W = matrix(name, W, [FLOAT32], (None, None))
     n_visible, n_hidden = W.shape
-    b = np.zeros(n_visible, np.float32) if b is None else vector("b", b, n_visible)
-    c = np.zeros(n_hidden, np.float32) if c is None else vector("c", c, n_hidden)
+    b = np.zeros(n_visible, np.float32) if b is _NO_BIAS else vector("b", b, n_visible)
+    c = np.zeros(n_hidden, np.float32) if c is _NO_BIAS else vector("c", c, n_hidden)
     return engine.machine(W, b, c, precision), W
+
+
+def _several(out: Any, n: int) -> tuple[Any, ...]:
+    """Return the parts of an `out` of several arrays, or as many Nones."""
+    if out is None:
+        return (None,) * n
+    if not isinstance(out, (tuple, list)) or len(out) != n:
+        raise ValueError(f"out must be a tuple of {n} arrays, got {type(out).__name__}")
+    return tuple(out)
 
 
 def _check_seed(seed: Any, step: Any = 0, first_row: Any = 0) -> None:
@@ -314,7 +327,7 @@ def propup(
     (n, n_hidden) float32 array
     """
     engine = get_engine(n_threads=n_threads)
-    machine, W = _machine(engine, W, None, c, precision)
+    machine, W = _machine(engine, W, _NO_BIAS, c, precision)
     rows, _ = _units(engine, "v", v, W.shape[0])
     result = output("out", out, (rows.n_rows, W.shape[1]), [FLOAT32])
     machine.propup(rows, rows_of("out", result))
@@ -346,7 +359,7 @@ def propdown(
     (n, n_visible) float32 array
     """
     engine = get_engine(n_threads=n_threads)
-    machine, W = _machine(engine, W, b, None, precision)
+    machine, W = _machine(engine, W, b, _NO_BIAS, precision)
     rows, _ = _units(engine, "h", h, W.shape[1])
     result = output("out", out, (rows.n_rows, W.shape[0]), [FLOAT32])
     machine.propdown(rows, rows_of("out", result))
@@ -398,7 +411,7 @@ def gibbs(
     n_visible, n_hidden = W.shape
     rows, array = _units(engine, "v", v, n_visible)
     n, is_packed = rows.n_rows, array.dtype == PACKED
-    v_out, h_out = (None, None) if out is None else out
+    v_out, h_out = _several(out, 2)
     if is_packed:
         v_result = output("out[0]", v_out, (n, words_for(n_visible)), [PACKED])
         h_result = output("out[1]", h_out, (n, words_for(n_hidden)), [PACKED])
@@ -478,14 +491,17 @@ def cd_gradient(
         chains = matrix("chains", chains, (*BINARY_DTYPES, PACKED), (None, columns))
         if chains.shape[0] == 0:
             raise ValueError("chains must have at least one row")
+        if is_packed:
+            _require_clear_padding("chains", chains, n_hidden)
         states = chains.copy() if is_packed else pack(chains, n_threads=n_threads)
-    W_out, b_out, c_out = (None, None, None) if out is None else out
+    W_out, b_out, c_out = _several(out, 3)
     steps = (
         output("out[0]", W_out, (n_visible, n_hidden), [FLOAT32]),
         output("out[1]", b_out, (n_visible,), [FLOAT32]),
         output("out[2]", c_out, (n_hidden,), [FLOAT32]),
     )
-    rows_of("out[0]", steps[0])
+    for i, step_out in enumerate(steps):
+        rows_of(f"out[{i}]", step_out)
     machine.cd_gradient(rows, states, n_gibbs_steps, chains is not None, seed, step, steps)
     return Gradient(*steps, states if is_packed else unpack(states, n_hidden, n_threads=n_threads))
 
@@ -570,7 +586,7 @@ def matmul(
 
 
 def _multiply(engine: Engine, a: Array, b: Array, out: Array, precision: Precision) -> None:
-    machine, b = _machine(engine, b, None, None, precision)
+    machine, b = _machine(engine, b, _NO_BIAS, _NO_BIAS, precision, "b")
     rows, a = _units(engine, "a", a, b.shape[0])
     out = rows_of("out", out)
     if a.dtype == FLOAT32:

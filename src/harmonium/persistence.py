@@ -178,7 +178,7 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], di
             text = metadata["harmonium"]
             header = _json_to_header(path, text)
             arrays = {name: opened.get_tensor(name) for name in sorted(opened.keys())}
-    except SafetensorError as error:
+    except (SafetensorError, TypeError, AttributeError) as error:  # the last two: bfloat16, float8
         raise _unreadable(path, f"it is damaged, cut short or of another kind ({error})") from error
     if text != _sealed(text[:_SEAL] + "}", arrays):
         raise _unreadable(path, "it is damaged: its contents don't match its checksum")
@@ -249,7 +249,7 @@ def _header_to_json(header: Mapping[str, Any]) -> str:
     def plain(value: object) -> Any:
         if isinstance(value, np.generic):
             return value.item()
-        raise TypeError(f"header: expected JSON values, got {value!r} ({type(value).__name__})")
+        raise TypeError(f"header: expected JSON values, got {type(value).__name__}")
 
     return json.dumps({"format_version": FORMAT_VERSION, **header}, default=plain)
 
@@ -260,7 +260,7 @@ def _json_to_header(path: str | os.PathLike[str], text: str) -> dict[str, Any]:
         version = header.pop("format_version")
         header.pop("crc32", None)
         newer = version > FORMAT_VERSION
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _unreadable(path, "its header is damaged") from error
     if newer:
         raise _unreadable(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,8 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     its meaning and defaults.
 
     Data that are all zeros and ones take the binary path, whose results are the same bits on every
-    machine and with any number of threads (docs/numerics.md); real values in [0, 1] are probabilities of a unit
-    being on, and take float32 products.
+    machine and with any number of threads (docs/numerics.md); real values in [0, 1] are
+    probabilities of a unit being on, and take float32 products.
 
     Parameters
     ----------
@@ -226,14 +227,15 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         self._check_parameters()
         engine = get_engine(self.device, self.n_threads)
-        data = validate_units(self, X, engine, reset=True)
         held_out = None
-        if X_val is not None:
-            held_out = validate_units(self, X_val, engine, name="X_val").rows
-        if resume is None:
-            state = self._initial_state(data)
-        else:
-            state = self._state_of_checkpoint(resume)
+        with self._features_kept_on_error():
+            data = validate_units(self, X, engine, reset=True)
+            if X_val is not None:
+                held_out = validate_units(self, X_val, engine, name="X_val").rows
+            if resume is None:
+                state = self._initial_state(data)
+            else:
+                state = self._state_of_checkpoint(resume)
         self._n_sampled = 0
 
         def publish() -> None:
@@ -263,8 +265,9 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self._check_parameters()
         engine = get_engine(self.device, self.n_threads)
         is_first = not hasattr(self, "components_")
-        data = validate_units(self, X, engine, reset=is_first)
-        state = self._initial_state(data) if is_first else self._state()
+        with self._features_kept_on_error():
+            data = validate_units(self, X, engine, reset=is_first)
+            state = self._initial_state(data) if is_first else self._state()
         if is_first:
             self._n_sampled = 0
         plan = self._plan()
@@ -287,6 +290,20 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self._publish(state, dtype, engine)
         return self
 
+    @contextmanager
+    def _features_kept_on_error(self) -> Iterator[None]:
+        """Take back what validation notes about X when X, or what comes with it, is refused."""
+        names = ("n_features_in_", "feature_names_in_")
+        fitted = self.__dict__
+        before = {name: fitted[name] for name in names if name in fitted}
+        try:
+            yield
+        except BaseException:
+            for name in names:
+                fitted.pop(name, None)
+            fitted.update(before)
+            raise
+
     def _check_parameters(self) -> None:
         check_integer("n_components", self.n_components, minimum=1)
         check_integer("batch_size", self.batch_size, minimum=1)
@@ -298,11 +315,17 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             check_real("learning_rate", self.learning_rate, minimum=0.0, open_minimum=True)
         if not callable(self.momentum):
             check_real("momentum", self.momentum, minimum=0.0, maximum=1.0)
+            value_at("momentum", self.momentum, 0)  # which must be below 1
         check_real("l1", self.l1, minimum=0.0)
         check_real("l2", self.l2, minimum=0.0)
         check_word("algorithm", self.algorithm, ("cd", "pcd"))
         check_word("init", self.init, ("normal", "data"))
         check_word("precision", self.precision, ("auto", "float32"))
+        for name in ("shuffle", "metrics"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if not isinstance(self.verbose, (bool, np.bool_)):
+            check_integer("verbose", self.verbose, minimum=0)
         CallbackList(self.callbacks)
 
     def _plan(self) -> TrainingPlan:
@@ -327,7 +350,13 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def _initial_state(self, data: Units) -> TrainingState:
         """Return the state before the first update, drawing what is random about it."""
-        rng = check_random_state(self.random_state)
+        try:
+            rng = check_random_state(self.random_state)
+        except ValueError as error:
+            raise ValueError(
+                "random_state must be None, an integer in [0, 2**32) or a RandomState; "
+                f"got {self.random_state!r}"
+            ) from error
         n_visible, n_hidden = data.rows.n_cols, self.n_components
         # scikit-learn's first draw, in its order, so that both start from the same weights.
         W = np.ascontiguousarray(rng.normal(0, 0.01, (n_hidden, n_visible)).T, np.float32)
@@ -363,9 +392,9 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _state(self) -> TrainingState:
         """Return the state that the fitted attributes hold, in arrays of its own."""
         W, b, c = (np.array(array) for array in self._parameters())
-        velocities = self._velocity
-        if velocities is None or not self._has_momentum:
-            velocities = self._velocities(W)
+        velocities: tuple[Any, ...] = self._velocities(W)
+        if self._has_momentum and self._velocity is not None:
+            velocities = tuple(np.array(array) for array in self._velocity)
         chains = empty_bits(*self.h_samples_.shape)
         get_engine().pack(np.ascontiguousarray(self.h_samples_, np.float32), chains)
         return TrainingState(
@@ -380,7 +409,8 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """Return a state whose chains are enough for CD on a minibatch of `n_rows`."""
         if self.algorithm == "pcd" or len(state.arrays.chains) >= n_rows:
             return state
-        state.arrays = state.arrays._replace(chains=empty_bits(n_rows, self.n_components))
+        chains = empty_bits(n_rows, state.arrays.W.shape[1])
+        state.arrays = state.arrays._replace(chains=chains)
         return state
 
     def _state_of_checkpoint(self, path: str | os.PathLike[str]) -> TrainingState:
@@ -402,6 +432,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 f"{os.fspath(path)} was trained on {saved.n_features_in_} features, but X has "
                 f"{self.n_features_in_}"
             )
+        saved.momentum = self.momentum  # a schedule may be 0 in the saved epoch
         return saved._state()
 
     def _publish(self, state: TrainingState, dtype: np.dtype[Any], engine: Engine) -> None:
@@ -515,7 +546,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         check_integer("n_steps", n_steps, minimum=1)
         engine, machine = self._ready()
-        data = validate_units(self, v, engine)
+        data = validate_units(self, v, engine, name="v")
         chains = self._run_chains(machine, data, n_steps)
         out = np.empty((data.n_rows, self.n_features_in_), np.bool_)
         engine.unpack(chains.v, out)

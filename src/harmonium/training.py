@@ -83,9 +83,14 @@ class TrainingPlan:
 def value_at(name: str, schedule: Schedule, epoch: int) -> float:
     """Return a schedule's value in an epoch (counted from 0); a number is the same in all."""
     value = schedule(epoch) if callable(schedule) else schedule
-    value = float(value)
+    try:
+        value = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be a number, but is {value!r} in epoch {epoch}") from error
     if not np.isfinite(value) or value < 0:
         raise ValueError(f"{name} must be finite and not negative, but is {value} in epoch {epoch}")
+    if name == "momentum" and value >= 1:
+        raise ValueError(f"momentum must be below 1, but is {value} in epoch {epoch}")
     return value
 
 

@@ -1,0 +1,632 @@
+"""The extension itself: whatever is passed to it, it answers or raises, and never crashes.
+
+What would crash is run in a process of its own.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from layouts import packed, random_bits, random_model, random_reals, same_bits
+from test_isa import python
+
+from harmonium import _core
+
+F32 = np.float32
+V, H, N = 70, 67, 6
+W, B, C = random_model(V, H, seed=0)
+V_BITS, H_BITS = random_bits(N, V, seed=1), random_bits(N, H, seed=2)
+WORDS_V, WORDS_H = packed(V_BITS), packed(H_BITS)
+P = random_reals(N, V, seed=3)
+
+ERRORS = (TypeError, ValueError, RuntimeError)  # pybind11's failed casts of objects are the last
+
+
+def rbm() -> _core.Rbm:
+    return _core.Rbm(W, B, C, "auto", 1)
+
+
+def trainer(**other: Any) -> _core.Trainer:
+    return _core.Trainer(*trainer_arguments(**other).values())
+
+
+def trainer_arguments(**other: Any) -> dict[str, Any]:
+    arguments = {"W": W.copy(), "b": B.copy(), "c": C.copy(), "chains": WORDS_H.copy()}
+    arguments |= {"W_velocity": np.zeros_like(W)}
+    arguments |= {"b_velocity": np.zeros_like(B), "c_velocity": np.zeros_like(C)}
+    arguments |= {"n_gibbs_steps": 1, "persistent": True, "l1": 0.0, "l2": 0.0, "seed": 1}
+    return {**arguments, "precision": "auto", "n_threads": 1, **other}
+
+
+def rows() -> _core.Rows:
+    return _core.Rows.bits(WORDS_V, V)
+
+
+def empty(*shape: int, dtype: Any = F32) -> np.ndarray:
+    return np.zeros(shape, dtype)
+
+
+SPARSE = np.array([0, 2, 2, 3]), np.array([1, 4, 0], np.int32), np.array([0.5, 1, 0.25], F32)
+INT, REAL, WORD, ROWS, OUT, FLAG = "int", "real", "word", "rows", "out", "flag"
+
+# Every function and method: how to get it, arguments that fit, and what each of them is. Arrays are
+# "out" where they are written and "in" where they are read.
+Call = tuple[Callable[[], Callable[..., Any]], Callable[[], list[Any]], list[str]]
+CALLS: dict[str, Call] = {
+    "sigmoid": (lambda: _core.sigmoid, lambda: [P, empty(N, V), 1], ["in", OUT, INT]),
+    "softplus": (lambda: _core.softplus, lambda: [P, empty(N, V), 1], ["in", OUT, INT]),
+    "sample_bernoulli": (
+        lambda: _core.sample_bernoulli,
+        lambda: [P, empty(N, V, dtype=bool), 1, 0, 0, 0, 1],
+        ["in", OUT, INT, INT, INT, INT, INT],
+    ),
+    "sample_bernoulli to words": (
+        lambda: _core.sample_bernoulli,
+        lambda: [P, empty(N, 2, dtype=np.uint64), 1, 0, 0, 0, 1],
+        ["in", OUT, INT, INT, INT, INT, INT],
+    ),
+    "pack": (lambda: _core.pack, lambda: [P, empty(N, 2, dtype=np.uint64), 1], ["in", OUT, INT]),
+    "unpack": (lambda: _core.unpack, lambda: [WORDS_V, empty(N, V), 1], ["in", OUT, INT]),
+    "multiply": (lambda: _core.multiply, lambda: [P, W, empty(N, H)], ["in", "in", OUT]),
+    "Rows.bits": (lambda: _core.Rows.bits, lambda: [WORDS_V, V], ["in", INT]),
+    "Rows.bytes": (lambda: _core.Rows.bytes, lambda: [V_BITS], ["in"]),
+    "Rows.real": (lambda: _core.Rows.real, lambda: [P], ["in"]),
+    "Rows.sparse": (
+        lambda: _core.Rows.sparse,
+        lambda: [*SPARSE, 5],
+        ["in", "in", "in", INT],
+    ),
+    "Rows.copy_values": (
+        lambda: rows().copy_values,
+        lambda: [np.array([3, 0]), empty(2, V)],
+        ["in", OUT],
+    ),
+    "Rbm": (lambda: _core.Rbm, lambda: [W, B, C, "auto", 1], ["in", "in", "in", WORD, INT]),
+    "propup": (lambda: rbm().propup, lambda: [rows(), empty(N, H)], [ROWS, OUT]),
+    "propdown": (
+        lambda: rbm().propdown,
+        lambda: [_core.Rows.bytes(H_BITS), empty(N, V)],
+        [ROWS, OUT],
+    ),
+    "preactivations": (lambda: rbm().preactivations, lambda: [rows(), empty(N, H)], [ROWS, OUT]),
+    "gibbs": (
+        lambda: rbm().gibbs,
+        lambda: [rows(), WORDS_V.copy(), WORDS_H.copy(), 1, 0, 0, 0, empty(N, V), empty(N, H)],
+        [ROWS, OUT, OUT, INT, INT, INT, INT, OUT, OUT],
+    ),
+    "free_energy": (
+        lambda: rbm().free_energy,
+        lambda: [rows(), empty(N, dtype=np.float64)],
+        [ROWS, OUT],
+    ),
+    "pseudo_likelihood": (
+        lambda: rbm().pseudo_likelihood,
+        lambda: [rows(), 1, 0, empty(N, dtype=np.float64)],
+        [ROWS, INT, INT, OUT],
+    ),
+    "cd_gradient": (
+        lambda: rbm().cd_gradient,
+        lambda: [rows(), WORDS_H.copy(), 1, True, 1, 0, empty(V, H), empty(V), empty(H)],
+        [ROWS, OUT, INT, FLAG, INT, INT, OUT, OUT, OUT],
+    ),
+    "Trainer": (
+        lambda: _core.Trainer,
+        lambda: list(trainer_arguments().values()),
+        [OUT, OUT, OUT, OUT, OUT, OUT, OUT, INT, FLAG, REAL, REAL, INT, WORD, INT],
+    ),
+    "Trainer.run": (
+        lambda: trainer().run,
+        lambda: [rows(), np.arange(N), 0, N, 2, 0, 0.1, 0.0],
+        [ROWS, "in", INT, INT, INT, INT, REAL, REAL],
+    ),
+    "philox": (lambda: _core.philox, lambda: [empty(3, 4, dtype=np.uint32), 1], ["any", INT]),
+    "set_isa": (lambda: _core.set_isa, lambda: ["baseline"], [WORD]),
+    "resolve_threads": (lambda: _core.resolve_threads, lambda: [1], [INT]),
+}
+# Read with any layout of their own, or optional: what else they may be.
+MAY_BE_NONE = {
+    ("Rows.sparse", 2),
+    ("gibbs", 0),
+    ("gibbs", 7),
+    ("gibbs", 8),
+    ("Trainer", 4),
+    ("Trainer.run", 1),
+}
+
+
+# These crash when an argument has the wrong type altogether; see the tests of crashes below.
+FACTORIES = ("Rows.bits", "Rows.bytes", "Rows.real", "Rows.sparse")
+
+
+def arguments_of_kind(*kinds: str, factories: bool = True) -> list[Any]:
+    return [
+        pytest.param(name, place, id=f"{name}-{place}")
+        for name, (_, _, all_kinds) in CALLS.items()
+        for place, kind in enumerate(all_kinds)
+        if kind in kinds and (factories or name not in FACTORIES)
+    ]
+
+
+def call_with(name: str, place: int, value: Any) -> Any:
+    function, arguments, _ = CALLS[name]
+    values = arguments()
+    values[place] = value
+    return function()(*values)
+
+
+def assert_refused(name: str, place: int, value: Any, what: str) -> None:
+    try:
+        call_with(name, place, value)
+    except ERRORS:
+        return
+    pytest.fail(f"{name} took {what} as argument {place}")
+
+
+@pytest.fixture(autouse=True)
+def same_level_afterwards() -> Iterator[None]:
+    level = _core.active_isa()
+    yield
+    _core.set_isa(level)
+
+
+def test_every_function_is_in_the_table() -> None:
+    """So that a new one is not forgotten here."""
+    members = {name for name in dir(_core) if not name.startswith("_")}
+    members -= {"NOT_BINARY", "OUT_OF_RANGE", "Diverged"}
+    members -= {"active_isa", "available_isas", "in_forked_child"}  # take no arguments
+    members.remove("Rows")
+    for kind in (_core.Rows, _core.Rbm, _core.Trainer):
+        members |= {
+            f"{kind.__name__}.{name}"
+            for name in dir(kind)
+            if not name.startswith("_") and callable(getattr(kind, name))
+        }
+    tested = {name.split(" ")[0] for name in CALLS}
+    assert {name.replace("Rbm.", "") for name in members} == tested
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_arguments_of_the_table_fit(name: str) -> None:
+    function, arguments, kinds = CALLS[name]
+    values = arguments()
+    assert len(values) == len(kinds)
+    function()(*values)
+
+
+def wrong_layouts(a: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """The same values and shape, laid out as no kernel can read or write them."""
+    room = np.zeros(a.nbytes + 1, np.uint8)[1:]
+    if a.itemsize > 1:
+        shifted = room.view(a.dtype).reshape(a.shape)
+        shifted[...] = a
+        yield "misaligned", shifted
+    if a.ndim == 1:
+        yield "reversed", a[::-1]
+        yield "every second value", np.repeat(a, 2)[::2]
+        yield "one value", np.broadcast_to(a[:1], a.shape)
+        return
+    yield "Fortran's order", np.asfortranarray(a)
+    yield "columns reversed", a[:, ::-1]
+    yield "every second column", np.repeat(a, 2, axis=1)[:, ::2]
+    yield "rows reversed", a[::-1]
+    yield "one row", np.broadcast_to(a[:1], a.shape)
+    step = (a.itemsize, a.itemsize)
+    yield "rows that overlap", np.lib.stride_tricks.as_strided(a, a.shape, step)
+    if a.itemsize > 1:
+        gap = np.zeros(a.shape[0] * (a.shape[1] * a.itemsize + 1), np.uint8)
+        yield (
+            "rows between values",
+            np.ndarray(a.shape, a.dtype, gap, 0, (a.shape[1] * a.itemsize + 1, a.itemsize)),
+        )
+
+
+def wrong_dtypes(a: np.ndarray, name: str) -> Iterator[np.ndarray]:
+    accepted = {
+        "pack": "?BfdL"[:4],
+        "unpack": "?Bf",
+        "Rows.bytes": "?B",
+        "Rows.real": "fd",
+        "Rows.sparse": "fd",
+        "sample_bernoulli": "?BfL",
+        "sample_bernoulli to words": "?BfL",
+    }.get(name, "")
+    for code in "?bBhHiIlLefdgFO":
+        dtype = np.dtype(code)
+        if dtype != a.dtype and not (a.dtype.char in accepted and code in accepted):
+            yield np.zeros(a.shape, dtype)
+    if a.itemsize > 1:
+        yield a.astype(a.dtype.newbyteorder())
+    yield np.zeros(a.shape, "S4")
+    yield np.zeros(a.shape, "M8[s]")
+    yield np.zeros(a.shape, [("x", a.dtype)])
+
+
+def wrong_shapes(a: np.ndarray) -> Iterator[np.ndarray]:
+    yield a[None].copy()
+    yield np.zeros((), a.dtype)
+    if a.ndim == 2:
+        yield a[0].copy()
+
+
+NO_ARRAYS = [None, 1, 1.5, np.float64(1), "text", b"bytes", [1.0], {}, object(), memoryview(b"")]
+
+
+@pytest.mark.parametrize("name, place", arguments_of_kind("in", OUT))
+def test_arrays_that_do_not_fit(name: str, place: int) -> None:
+    good = CALLS[name][1]()[place]
+    for what, other in wrong_layouts(good):
+        assert_refused(name, place, other, what)
+    for other in wrong_dtypes(good, name):
+        assert_refused(name, place, other, str(other.dtype))
+    for other in wrong_shapes(good):
+        assert_refused(name, place, other, str(other.shape))
+
+
+@pytest.mark.parametrize("name, place", arguments_of_kind("in", OUT, factories=False))
+def test_what_is_no_array(name: str, place: int) -> None:
+    for other in NO_ARRAYS:
+        if other is None and (name, place) in MAY_BE_NONE:
+            continue
+        assert_refused(name, place, other, repr(other))
+
+
+# Where any number of rows (axis 0) or of columns (1) is right.
+ANY_SIZE = {
+    ("Rows.bits", 0, 0),
+    *((name, 0, axis) for name in ("Rows.bytes", "Rows.real") for axis in (0, 1)),
+    ("cd_gradient", 1, 0),  # any number of persistent chains
+    ("Trainer", 3, 0),
+    # 64 to 128 units to two words
+    ("sample_bernoulli to words", 0, 1),
+    ("pack", 0, 1),
+    ("unpack", 1, 1),
+}
+
+
+@pytest.mark.parametrize("name, place", arguments_of_kind("in", OUT))
+def test_sizes_that_do_not_fit(name: str, place: int) -> None:
+    good = CALLS[name][1]()[place]
+    for axis in range(good.ndim):
+        for by in (1, -1):
+            shape = list(good.shape)
+            shape[axis] += by
+            if (name, place, axis) in ANY_SIZE or ((name, place) == ("Trainer.run", 1) and by > 0):
+                continue  # an order may be longer than what is asked of it
+            assert_refused(name, place, np.zeros(shape, good.dtype), f"{shape} for {good.shape}")
+
+
+@pytest.mark.parametrize("name, place", arguments_of_kind(OUT))
+def test_read_only_results(name: str, place: int) -> None:
+    frozen = CALLS[name][1]()[place]
+    before = frozen.copy()
+    frozen.flags.writeable = False
+    with pytest.raises(ERRORS):
+        call_with(name, place, frozen)
+    assert same_bits(frozen, before)
+
+
+@pytest.mark.parametrize("name, place", arguments_of_kind("in"))
+def test_read_only_inputs_are_welcome(name: str, place: int) -> None:
+    frozen = CALLS[name][1]()[place].copy()
+    frozen.flags.writeable = False
+    call_with(name, place, frozen)
+
+
+@pytest.mark.parametrize("name, place", arguments_of_kind(ROWS))
+def test_rows_that_do_not_fit(name: str, place: int) -> None:
+    others = [1, "rows", V_BITS, [V_BITS], rbm(), _core.Rows]
+    others += [_core.Rows.bytes(empty(N, n, dtype=bool)) for n in (0, 1, V + 1, H + 1)]
+    if name not in {"Trainer.run", "cd_gradient"}:
+        units = H if name == "propdown" else V
+        others += [_core.Rows.bytes(empty(n, units, dtype=bool)) for n in (1, N + 1)]
+    if (name, place) not in MAY_BE_NONE:
+        others.append(None)
+    for other in others:
+        assert_refused(name, place, other, repr(other))
+
+
+@pytest.mark.parametrize("name, place", arguments_of_kind(INT, factories=False))
+def test_integers_that_do_not_fit(name: str, place: int) -> None:
+    for other in (None, 1.5, "1", [1], 2**64, -(2**63) - 1, 2**200, np.array([1, 2]), np.nan):
+        assert_refused(name, place, other, repr(other))
+
+
+@pytest.mark.parametrize("name, place", arguments_of_kind(REAL, WORD))
+def test_other_scalars_that_do_not_fit(name: str, place: int) -> None:
+    for other in (None, "half", b"\xff", [], object(), V_BITS, ""):
+        assert_refused(name, place, other, repr(other))
+
+
+@pytest.mark.parametrize(
+    "name, place, value",
+    [
+        ("gibbs", 3, -1),
+        ("cd_gradient", 2, 0),
+        ("cd_gradient", 2, -(2**63)),
+        ("Trainer", 7, 0),
+        ("Trainer.run", 2, -1),
+        ("Trainer.run", 2, 1),
+        ("Trainer.run", 3, -1),
+        ("Trainer.run", 3, N + 1),
+        ("Trainer.run", 3, 2**63 - 1),
+        ("Trainer.run", 4, 0),
+        ("Trainer.run", 4, -1),
+        ("Rows.bits", 1, -1),
+        ("Rows.bits", 1, 64),
+        ("Rows.bits", 1, 129),
+        ("Rows.bits", 1, 2**63 - 1),
+        ("Rows.sparse", 3, 4),
+        ("Rows.sparse", 3, -1),
+    ],
+)
+def test_numbers_out_of_range(name: str, place: int, value: int) -> None:
+    with pytest.raises(ERRORS):
+        call_with(name, place, value)
+
+
+def test_huge_numbers_that_are_right() -> None:
+    """The largest seeds, steps, rows and batch sizes."""
+    for name, place in [("gibbs", 4), ("gibbs", 5), ("cd_gradient", 4), ("cd_gradient", 5)]:
+        call_with(name, place, 2**64 - 1)
+    call_with("sample_bernoulli", 5, 2**32 - 1)
+    call_with("Trainer.run", 4, 2**63 - 1)
+    call_with("Trainer.run", 5, 2**64 - 1)
+    call_with("sigmoid", 2, 2**31 - 1)
+    call_with("sigmoid", 2, -(2**31))
+
+
+@pytest.mark.parametrize(
+    "indptr, indices, message",
+    [
+        ([0, 2, 1, 3], [1, 4, 0], "indptr must ascend"),
+        ([0, 2, 9, 3], [1, 4, 0], "indptr must ascend"),
+        ([0, -5, 2, 3], [1, 4, 0], "indptr must ascend"),
+        ([1, 2, 2, 3], [1, 4, 0], "indptr does not fit"),
+        ([0, 2, 2, 2], [1, 4, 0], "indptr does not fit"),
+        ([0, 2, 2, 4], [1, 4, 0], "indptr does not fit"),
+        ([0, 2, 2, 3], [1, 5, 0], "indices must ascend within a row and lie inside it"),
+        ([0, 2, 2, 3], [-1, 4, 0], "indices must ascend"),
+        ([0, 2, 2, 3], [4, 1, 0], "indices must ascend"),
+        ([0, 2, 2, 3], [1, 1, 0], "indices must ascend"),
+        ([], [], "indptr and indices must be vectors"),
+    ],
+)
+def test_sparse_rows_that_contradict_themselves(indptr: Any, indices: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _core.Rows.sparse(np.array(indptr, np.int64), np.array(indices, np.int32), None, 5)
+
+
+@pytest.mark.parametrize("place", [-1, N, 2**62, -(2**63)])
+def test_orders_of_rows_that_are_not_there(place: int) -> None:
+    order = np.array([0, 1, place, 2, 3, 4])
+    with pytest.raises(ValueError, match="order names a row that is not there"):
+        call_with("Trainer.run", 1, order)
+    with pytest.raises(ValueError, match="order names a row that is not there"):
+        rows().copy_values(order, empty(6, V))
+
+
+def test_messages_are_short_and_clear() -> None:
+    for call, message in [
+        (lambda: _core.sigmoid(P, empty(N, V + 1), 1), r"out must have shape \(6, 70\), not"),
+        (lambda: _core.sigmoid(P, empty(N, V)[:, ::-1], 1), "out must be contiguous along"),
+        (lambda: _core.sigmoid(P[::-1], empty(N, V), 1), "x must be laid out in rows"),
+        (lambda: _core.Rbm(W, B[1:], C, "auto", 1), "b must be a contiguous vector of 70 float32"),
+        (lambda: _core.Rbm(W, B, C, "half", 1), "precision must be .* not 'half'"),
+        (lambda: rbm().propup(_core.Rows.bytes(H_BITS), P), "the rows do not have"),
+        (lambda: trainer(chains=WORDS_H[:0]), "there must be at least one chain"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            call()
+    with pytest.raises(TypeError, match="out must have dtype float32, not float64"):
+        _core.sigmoid(P, np.zeros((N, V)), 1)
+
+
+# --- Nothing at all -------------------------------------------------------------------------------
+
+
+def strided_empty(*shape: int, dtype: Any = F32) -> np.ndarray:
+    """Zeros, with the strides of an array of values even if there are none."""
+    strides = np.ones([max(n, 1) for n in shape], dtype).strides
+    return np.lib.stride_tricks.as_strided(np.zeros(shape, dtype), shape, strides)
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+@pytest.mark.parametrize("n, v, h", [(0, 5, 4), (3, 0, 4), (3, 5, 0), (3, 0, 0), (0, 0, 0)])
+def test_machines_and_batches_without_units_or_rows(n: int, v: int, h: int, precision: str) -> None:
+    machine = _core.Rbm(strided_empty(v, h), np.zeros(v, F32), np.ones(h, F32), precision, 2)
+    for data in (
+        _core.Rows.bytes(strided_empty(n, v, dtype=bool)),
+        _core.Rows.bits(strided_empty(n, -(-v // 64), dtype=np.uint64), v),
+        _core.Rows.real(strided_empty(n, v)),
+        _core.Rows.real(strided_empty(n, v, dtype=np.float64)),
+        _core.Rows.sparse(np.zeros(n + 1, np.int64), np.zeros(0, np.int32), None, v),
+    ):
+        out = strided_empty(n, h)
+        machine.propup(data, out)
+        np.testing.assert_allclose(out, 1 / (1 + np.exp(-1)), rtol=1e-6)
+        energies = np.ones(n)
+        machine.free_energy(data, energies)
+        np.testing.assert_allclose(energies, -h * np.log1p(np.e), rtol=1e-6)
+        words = [strided_empty(n, -(-side // 64), dtype=np.uint64) for side in (v, h)]
+        machine.gibbs(data, *words, 2, 0, 0, 0, None, None)
+        gradient = strided_empty(v, h), np.empty(v, F32), np.empty(h, F32)
+        if n:
+            machine.cd_gradient(data, words[1], 1, False, 0, 0, *gradient)
+        else:
+            with pytest.raises(ValueError, match="at least one row and one chain"):
+                machine.cd_gradient(data, words[1], 1, False, 0, 0, *gradient)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (0, 130)])
+def test_empty_arrays_as_numpy_makes_them(shape: tuple[int, int]) -> None:
+    _core.sigmoid(np.empty(shape, F32), np.empty(shape, F32), 1)
+    _core.pack(np.empty(shape, bool), np.empty((0, -(-shape[1] // 64)), np.uint64), 1)
+    assert _core.philox(np.empty((0, 4), np.uint32), 0).shape == (0, 4)
+    assert _core.Rows.real(np.empty(shape, F32)).n_cols == shape[1]
+
+
+def test_updates_of_no_rows_and_of_huge_values() -> None:
+    t = trainer()
+    t.run(rows(), None, N, 0, 5, 0, 0.1, 0.0)
+    t.run(rows(), np.arange(0), 0, 0, 5, 0, 0.1, 0.0)
+    huge = np.full((N, V), np.finfo(F32).max, F32)
+    out = empty(N, H)
+    with np.errstate(all="raise"):
+        rbm().propup(_core.Rows.real(huge), out)
+        rbm().propup(_core.Rows.real(np.full((N, V), 1e308)), out)
+        rbm().propup(_core.Rows.real(np.full((N, V), np.nan, F32)), out)
+    assert np.isnan(out).all()
+
+
+def test_a_machine_needs_a_unit_on_each_side_to_be_trained() -> None:
+    for v, h in ((0, 3), (3, 0)):
+        arguments = trainer_arguments(
+            W=strided_empty(v, h),
+            b=np.zeros(v, F32),
+            c=np.zeros(h, F32),
+            chains=strided_empty(2, -(-h // 64), dtype=np.uint64),
+            W_velocity=None,
+        )
+        with pytest.raises(ValueError, match="at least one unit on each side"):
+            _core.Trainer(*arguments.values())
+
+
+# --- Memory ---------------------------------------------------------------------------------------
+
+
+def test_arrays_live_as_long_as_what_was_made_of_them() -> None:
+    """Were they freed, the new arrays below would take their place."""
+
+    def litter() -> None:
+        gc.collect()
+        for shape in ((N, V), (N, 2), (V, H), (V,), (H,)):
+            _ = [np.full(shape, np.nan) for _ in range(5)]
+
+    expected = np.empty((N, H), F32)
+    rbm().propup(rows(), expected)
+    for data in (
+        _core.Rows.bits(WORDS_V.copy(), V),
+        _core.Rows.bytes(V_BITS.copy()),
+        _core.Rows.sparse(
+            np.append(0, np.cumsum(V_BITS.sum(axis=1))),
+            np.nonzero(V_BITS)[1].astype(np.int32),
+            None,
+            V,
+        ),
+    ):
+        machine = _core.Rbm(W.copy(), B.copy(), C.copy(), "auto", 1)
+        litter()
+        out = np.empty((N, H), F32)
+        machine.propup(data, out)
+        assert same_bits(out, expected)
+    chains = WORDS_H.copy()
+    t = trainer(chains=chains)  # its W, b, c and velocities have no other owner
+    litter()
+    t.run(rows(), None, 0, N, 2, 0, 0.1, 0.5)
+    other = WORDS_H.copy()
+    trainer(chains=other).run(rows(), None, 0, N, 2, 0, 0.1, 0.5)
+    assert np.array_equal(chains, other)
+
+
+PREAMBLE = """
+import faulthandler
+import numpy as np
+from harmonium import _core
+from layouts import random_model
+faulthandler.enable()
+F32, ones = np.float32, np.uint64(2**64 - 1)
+W, b, c = random_model(3, 2, seed=0)
+rbm = _core.Rbm(W, b, c, "auto", 1)
+gradient = [np.zeros_like(a) for a in (W, b, c)]
+def trainer(chains):
+    return _core.Trainer(W, b, c, chains, None, None, None, 1, True, 0.0, 0.0, 0, "auto", 1)
+none = np.zeros((1, 1), np.uint64)
+three = _core.Rows.bytes(np.ones((50, 3), bool))
+"""
+
+# Each of these read or wrote memory that is not the arrays' own.
+CRASHES = {
+    "rows with bits past their units": (
+        "rbm.cd_gradient(_core.Rows.bits(np.full((50, 1), ones), 3), np.zeros((50, 1), np.uint64),"
+        "1, False, 0, 0, *gradient)"
+    ),
+    "chains with bits past their units": (
+        "rbm.cd_gradient(three, np.full((500, 1), ones), 1, True, 0, 0, *gradient)\n"
+        "right = [np.zeros_like(a) for a in (W, b, c)]\n"
+        "rbm.cd_gradient(three, np.full((500, 1), 3, np.uint64), 1, True, 0, 0, *right)\n"
+        "assert all((g == r).all() for g, r in zip(gradient, right)), 'sums of foreign memory'"
+    ),
+    "Gibbs chains with bits past their units": (
+        "v, h = np.zeros((500, 1), np.uint64), np.full((500, 1), ones)\n"
+        "rbm.gibbs(None, v, h, 1, 0, 0, 0, None, None)\n"
+        "right = np.zeros((500, 1), np.uint64)\n"
+        "rbm.gibbs(None, right, np.full((500, 1), 3, np.uint64), 1, 0, 0, 0, None, None)\n"
+        "assert (v == right).all(), 'sums of foreign memory'"
+    ),
+    "a Trainer's chains with bits past their units": (
+        "trainer(np.full((50, 1), ones)).run(three, None, 0, 50, 50, 0, 0.1, 0.0)\n"
+        "after = W.copy()\n"
+        "W[...] = random_model(3, 2, seed=0)[0]\n"
+        "b[...], c[...] = random_model(3, 2, seed=0)[1:]\n"
+        "trainer(np.full((50, 1), 3, np.uint64)).run(three, None, 0, 50, 50, 0, 0.1, 0.0)\n"
+        "assert (W == after).all(), 'sums of foreign memory'"
+    ),
+    "states of both sides in one array": (
+        "one = np.zeros((500, 1), np.uint64)\n"
+        "m = _core.Rbm(*random_model(2, 60, seed=0), 'auto', 1)\n"
+        "m.cd_gradient(_core.Rows.bits(one, 2), one, 3, False, 0, 0, np.zeros((2, 60), F32),"
+        "np.zeros(2, F32), np.zeros(60, F32))"
+    ),
+    "batches whose end overflows": "trainer(none).run(three, None, 2**62, 2**62, 1, 0, 0.1, 0.0)",
+    "an order whose end overflows": (
+        "trainer(none).run(three, np.arange(4), 2**62, 2**62, 1, 0, 0.1, 0.0)"
+    ),
+    "pseudo-likelihood without visible units": (
+        "m = _core.Rbm(np.zeros((0, 1), F32), np.zeros(0, F32), np.zeros(1, F32), 'auto', 1)\n"
+        "m.pseudo_likelihood(_core.Rows.real(np.zeros((5, 0), F32)), 0, 0, np.zeros(5))"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CRASHES)
+def test_what_would_crash(what: str) -> None:
+    """An error is as good as an answer; a signal is neither."""
+    indented = "\n".join("    " + line for line in CRASHES[what].splitlines())
+    code = f"{PREAMBLE}\ntry:\n{indented}\nexcept (ValueError, TypeError) as e:\n    print(e)\n"
+    result = python(code, MALLOC_CHECK_="3", GLIBC_TUNABLES="glibc.malloc.check=3")
+    assert result.returncode == 0, result.stderr[-500:]
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_rows_of_arguments_of_no_use(name: str) -> None:
+    code = f"""
+import pytest, test_boundaries as t
+for place, kind in enumerate(t.CALLS[{name!r}][2]):
+    for other in t.NO_ARRAYS if kind == "in" else (None, 1.5, "1", 2**64):
+        if other is None and ({name!r}, place) in t.MAY_BE_NONE:
+            continue
+        with pytest.raises(t.ERRORS):
+            t.call_with({name!r}, place, other)
+"""
+    result = python(code)
+    assert result.returncode == 0, result.stderr[-500:]
+
+
+def test_more_threads_than_the_system_can_make() -> None:
+    code = """
+import resource
+import numpy as np
+from harmonium import ops
+x = np.zeros((2000, 4000), np.float32)
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+try:
+    assert (ops.sigmoid(x, n_threads=1500) == 0.5).all()
+except (ValueError, MemoryError, RuntimeError) as error:
+    print(error)
+"""
+    result = python(code)
+    assert result.returncode == 0, result.stderr[-500:]
