@@ -1,4 +1,4 @@
-"""The compiled part of harmonium: one extension in C++, and a few lines of Cython that know SciPy's BLAS.
+"""The compiled part of harmonium: an extension in C++, and a little Cython that knows SciPy's BLAS.
 
 Everything else about the package is in pyproject.toml. The extension is built for the plain
 instruction set of the platform; the kernels choose AVX2 or AVX-512 when they run.
@@ -26,8 +26,8 @@ core = Pybind11Extension(
     include_dirs=["csrc"],
     depends=glob("csrc/*/*.hpp") + glob("csrc/*/*.inc"),
     cxx_std=17,
-    # -ffp-contract=off is what makes results equal on every instruction set. The two -fno flags let the compiler
-    # vectorise selections and change no value.
+    # -ffp-contract=off is what makes results equal on every instruction set. The two -fno flags let
+    # the compiler vectorise selections and change no value.
     extra_compile_args=[
         "-O3",
         "-fopenmp",

@@ -1,8 +1,8 @@
 """scikit-learn's own checks of estimators, on the RBM.
 
-They feed any real numbers, and the RBM refuses what lies outside [0, 1]; so here numbers above 1 are
-squeezed into the interval behind the validation, and nothing else is changed. (Negative ones are
-shifted by scikit-learn itself: the estimator has the tag for that.)
+They feed any real numbers, and the RBM refuses what lies outside [0, 1]; so here numbers above 1
+are squeezed into the interval behind the validation, and nothing else is changed. (Negative ones
+are shifted by scikit-learn itself: the estimator has the tag for that.)
 """
 
 import numpy as np
@@ -13,11 +13,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import harmonium._visible
 from harmonium import BernoulliRBM
 
-# scikit-learn expects these of its own BernoulliRBM too: which pixel the pseudo-likelihood flips depends on a
-# row's number.
+# scikit-learn expects these of its own BernoulliRBM too.
+REASON = "score_samples flips a pixel chosen by the row's number"
 EXPECTED = {
-    "check_methods_subset_invariance": "score_samples flips a pixel chosen by the row's number",
-    "check_methods_sample_order_invariance": "score_samples flips a pixel chosen by the row's number",
+    "check_methods_subset_invariance": REASON,
+    "check_methods_sample_order_invariance": REASON,
 }
 
 
