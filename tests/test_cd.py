@@ -369,15 +369,24 @@ def test_scales_that_move_up_and_down(isa: str, momentum: float) -> None:
         assert training.equals(expected), n
 
 
-def test_columns_that_vanish_and_come_back(isa: str) -> None:
-    """A scale of 1 for a column of zeros, and away from it again."""
-    recipe = Recipe(batch_size=5, n_chains=3)
+@pytest.mark.parametrize(
+    "recipe",
+    [Recipe(batch_size=5, n_chains=3), Recipe(l1=0.1), Recipe(l1=0.1, momentum=0.5)],
+    ids=str,
+)
+def test_columns_and_rows_of_zeros(isa: str, recipe: Recipe) -> None:
+    """Their scale is 1, until they move; l1 does not move them, because sign(0) = 0."""
     W, b, c = random_model(9, 66, seed=29, scale=0.1)
     W[:, ::3] = 0
-    W[3] = 0
+    W[3:5] = 0
+    b[4] = -200  # never on, so that nothing but decay touches its weights
     v = random_bits(20, 9, seed=30)
+    v[:, 4] = False
     state = recipe.start(W, b, c)
-    assert Training(state, recipe).run(v).equals(reference_training(state, v, recipe)[-1])
+    training = Training(state, recipe).run(v)
+    assert training.equals(reference_training(state, v, recipe)[-1])
+    assert not training.arrays.W[4].any()
+    assert training.arrays.W[3].any()
 
 
 def test_untouched_rows_stay(isa: str) -> None:

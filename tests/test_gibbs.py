@@ -138,7 +138,7 @@ def test_stationary_distribution(
     """
     W, b, c = random_model(n_visible, n_hidden, seed=14, scale=0.7)
     start = np.zeros((20_000, n_visible), bool)
-    v, h = ops.gibbs(start, W, b, c, n_steps, 15, precision=precision)
+    v, h = ops.gibbs(start, W, b, c, n_steps, 15, precision=precision, n_threads=1)
     p_visible = ref.visible_distribution64(W, b, c)
     p_hidden = ref.visible_distribution64(W.T, c, b)
     assert chi_square_p(state_counts(v), p_visible) > SIGNIFICANCE

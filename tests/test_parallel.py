@@ -97,6 +97,7 @@ def test_requests() -> None:
     assert [_core.resolve_threads(n) for n in (1, 2, 7)] == [1, 2, 7]
     assert _core.resolve_threads(0) >= 1
     assert _core.resolve_threads(-3) == _core.resolve_threads(0)
+    assert 8 <= _core.resolve_threads(2**31 - 1) <= max(8, 4 * os.cpu_count())
     assert not _core.in_forked_child()
 
 

@@ -449,10 +449,10 @@ def test_sample_is_the_reference_chain(rbm, X):
     rbm.intercept_visible_ = np.linspace(-3, 3, N_VISIBLE).astype(F32)
     W, b, c = parameters_of(rbm)
     seed = draw_seed(rbm)
-    start = ref.bernoulli(np.tile(ref.sigmoid(b), (4, 1)), seed, step=0)
-    chain = ref.gibbs(W, b, c, 6, seed, v=start, step=0)
-    np.testing.assert_array_equal(rbm.sample(4, n_steps=6), chain.v)
-    chain = ref.gibbs(W, b, c, 2, seed, v=X[:4], step=6)  # the next call's draws
+    start = ref.bernoulli(np.tile(ref.sigmoid(b), (20, 1)), seed, step=0)
+    chain = ref.gibbs(W, b, c, 1, seed, v=start, step=0)
+    np.testing.assert_array_equal(rbm.sample(20, n_steps=1), chain.v)
+    chain = ref.gibbs(W, b, c, 2, seed, v=X[:4], step=1)  # the next call's draws
     p = rbm.sample(4, n_steps=2, init=X[:4], return_probabilities=True)
     np.testing.assert_array_equal(p, chain.p_v)
     assert not np.array_equal(rbm.sample(50, n_steps=2), rbm.sample(50, n_steps=2))

@@ -145,6 +145,8 @@ def test_early_stopping_remembers_the_epochs_before(path):
         {"algorithm": "cd"},
         {"n_gibbs_steps": 2},
         {"n_chains": 3},
+        {"shuffle": True},
+        {"precision": "float32"},
         {"init": "data"},
     ],
 )

@@ -34,8 +34,7 @@ View<T> matrix_view(const py::array& a, const char* name) {
         if (a.strides(0) % size != 0 || a.strides(0) < cols * size) fail("laid out in rows that do not overlap");
         stride = a.strides(0) / size;
     }
-    // A sgemm with a leading dimension of 0 is refused by BLAS even where there is nothing to multiply.
-    return {static_cast<T*>(const_cast<void*>(a.data())), rows, cols, std::max<Index>(stride, 1)};
+    return {static_cast<T*>(const_cast<void*>(a.data())), rows, cols, stride};
 }
 
 template <class T>

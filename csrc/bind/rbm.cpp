@@ -31,7 +31,8 @@ struct PyTrainer {
         : trainer(p, s, o, precision, n_threads) {}
 };
 
-// Rows with the arrays they look into. (keep_alive would do, but it is applied to arguments of the wrong type too,
+// Rows with the arrays they look into, which were checked once: whoever changes the indices of sparse rows afterwards
+// changes what the kernels read. (keep_alive would do, but it is applied to arguments of the wrong type too,
 // before the call is refused, and not every object can be kept so.)
 struct PyRows {
     Rows rows;

@@ -1,5 +1,6 @@
 #include "core/blas.hpp"
 
+#include <algorithm>
 #include <climits>
 #include <stdexcept>
 
@@ -24,7 +25,9 @@ void sgemm(Transpose ta, Transpose tb, float alpha, View<const float> a, View<co
     char op_a = ta == Transpose::yes ? 'T' : 'N';
     char op_b = tb == Transpose::yes ? 'T' : 'N';
     int m = to_int(c.rows), n = to_int(c.cols), k = to_int(ta == Transpose::yes ? a.rows : a.cols);
-    int lda = to_int(a.stride), ldb = to_int(b.stride), ldc = to_int(c.stride);
+    // A leading dimension of 0 is refused even where there is nothing to multiply.
+    const auto leading = [](Index stride) { return std::max(to_int(stride), 1); };
+    int lda = leading(a.stride), ldb = leading(b.stride), ldc = leading(c.stride);
     if (m == 0 || n == 0) return;
     pointer(&op_b, &op_a, &n, &m, &k, &alpha, const_cast<float*>(b.data), &ldb, const_cast<float*>(a.data), &lda, &beta,
             c.data, &ldc);

@@ -26,6 +26,8 @@ def as_array(name: str, value: Any) -> Array:
 
     NumPy arrays pass; anything else must speak DLPack (a torch tensor, say) or the buffer protocol.
     """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be a masked array: its mask would be ignored")
     if isinstance(value, np.ndarray):
         return value
     try:

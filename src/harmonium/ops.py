@@ -126,10 +126,11 @@ def _several(out: Any, n: int) -> tuple[Any, ...]:
     return tuple(out)
 
 
-def _check_seed(seed: Any, step: Any = 0, first_row: Any = 0) -> None:
+def _check_draws(seed: Any, step: Any, n_steps: int, first_row: Any = 0, n_rows: int = 0) -> None:
+    """Raise unless all the coordinates that a call will use are in their ranges."""
     check_integer("seed", seed, minimum=0, below=2**64)
-    check_integer("step", step, minimum=0, below=2**56)
-    check_integer("first_row", first_row, minimum=0, below=2**32)
+    check_integer("step", step, minimum=0, below=2**56 - n_steps + 1)
+    check_integer("first_row", first_row, minimum=0, below=2**32 - n_rows + 1)
 
 
 def sigmoid(x: Any, *, out: Any = None, n_threads: int | None = None) -> Array:
@@ -139,7 +140,7 @@ def sigmoid(x: Any, *, out: Any = None, n_threads: int | None = None) -> Array:
     ----------
     x : float32 array of any shape
     out : float32 array of the same shape, optional
-        May be `x` itself.
+        May be `x` itself, but not overlap it otherwise.
     n_threads : int, optional
 
     Returns
@@ -220,12 +221,12 @@ def sample_bernoulli(
     Salmon, Moraes, Dror & Shaw (2011), Parallel random numbers: as easy as 1, 2, 3 (Philox4x32-10).
     """
     engine = get_engine(n_threads=n_threads)
-    _check_seed(seed, step, first_row)
     check_integer("stream", stream, minimum=0, below=128)
     p = as_array("p", p)
     require_dtype("p", p, [FLOAT32])
     if p.ndim not in (1, 2):
         raise ValueError(f"p must have one or two dimensions, got {describe(p)}")
+    _check_draws(seed, step, 1, first_row, p.shape[0] if p.ndim == 2 else 1)
     wants_words = out is not None and p.ndim == 2 and as_array("out", out).dtype == PACKED
     shape = (p.shape[0], words_for(p.shape[1])) if wants_words else p.shape
     dtypes = [PACKED] if wants_words else [*BINARY_DTYPES, FLOAT32]
@@ -406,10 +407,10 @@ def gibbs(
     """
     engine = get_engine(n_threads=n_threads)
     check_integer("n_steps", n_steps, minimum=1)
-    _check_seed(seed, step, first_row)
     machine, W = _machine(engine, W, b, c, precision)
     n_visible, n_hidden = W.shape
     rows, array = _units(engine, "v", v, n_visible)
+    _check_draws(seed, step, n_steps, first_row, rows.n_rows)
     n, is_packed = rows.n_rows, array.dtype == PACKED
     v_out, h_out = _several(out, 2)
     if is_packed:
@@ -475,7 +476,7 @@ def cd_gradient(
     """
     engine = get_engine(n_threads=n_threads)
     check_integer("n_gibbs_steps", n_gibbs_steps, minimum=1)
-    _check_seed(seed, step)
+    _check_draws(seed, step, n_gibbs_steps)
     machine, W = _machine(engine, W, b, c, precision)
     n_visible, n_hidden = W.shape
     rows, _ = _units(engine, "v", v, n_visible)
