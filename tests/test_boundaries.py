@@ -105,8 +105,8 @@ CALLS: dict[str, Call] = {
     ),
     "pseudo_likelihood": (
         lambda: rbm().pseudo_likelihood,
-        lambda: [rows(), 1, 0, empty(N, dtype=np.float64)],
-        [ROWS, INT, INT, OUT],
+        lambda: [rows(), 1, 0, 2, empty(N, dtype=np.float64)],
+        [ROWS, INT, INT, INT, OUT],
     ),
     "cd_gradient": (
         lambda: rbm().cd_gradient,
@@ -587,7 +587,7 @@ CRASHES = {
     ),
     "pseudo-likelihood without visible units": (
         "m = _core.Rbm(np.zeros((0, 1), F32), np.zeros(0, F32), np.zeros(1, F32), 'auto', 1)\n"
-        "m.pseudo_likelihood(_core.Rows.real(np.zeros((5, 0), F32)), 0, 0, np.zeros(5))"
+        "m.pseudo_likelihood(_core.Rows.real(np.zeros((5, 0), F32)), 0, 0, 1, np.zeros(5))"
     ),
 }
 

@@ -379,7 +379,7 @@ def test_pseudo_likelihood(isa: str, precision: Any, n_visible: int, n_hidden: i
     engine = get_engine(n_threads=1)
     out = np.empty(40)
     machine = engine.machine(weights, b, c, precision)
-    machine.pseudo_likelihood(engine.rows_of_bytes(v), 2**40, 3, out)
+    machine.pseudo_likelihood(engine.rows_of_bytes(v), 2**40, 3, 1, out)
     if precision == "auto":
         # The same integers and float32 values; the float64 sums are in another order.
         expected = ref.pseudo_likelihood(v, weights, b, c, 2**40, 3)
@@ -396,7 +396,7 @@ def test_pseudo_likelihood(isa: str, precision: Any, n_visible: int, n_hidden: i
         np.testing.assert_allclose(out, expected, rtol=0, atol=atol)
     # In another form of the rows, the same.
     again = np.empty(40)
-    machine.pseudo_likelihood(engine.rows_of_bits(packed(v), n_visible), 2**40, 3, again)
+    machine.pseudo_likelihood(engine.rows_of_bits(packed(v), n_visible), 2**40, 3, 1, again)
     assert same_bits(again, out)
 
 
@@ -404,7 +404,7 @@ def test_pseudo_likelihood_of_real_rows() -> None:
     """V log σ(F(flipped) - F(v)), the flipped value of a real unit being 1 - v."""
     engine = get_engine(n_threads=1)
     out = np.empty(N)
-    engine.machine(W, B, C, "auto").pseudo_likelihood(engine.rows_of_reals(V_REAL), 1, 0, out)
+    engine.machine(W, B, C, "auto").pseudo_likelihood(engine.rows_of_reals(V_REAL), 1, 0, 1, out)
     pixel = ref.flipped_pixel(N, V, 1, 0)
     flipped = V_REAL.astype(np.float64)
     flipped[np.arange(N), pixel] = 1 - flipped[np.arange(N), pixel]

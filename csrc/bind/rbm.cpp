@@ -243,14 +243,16 @@ void add_machine(py::module_& m) {
                  free_energy(self.rbm, all_of(v), to);
              })
         .def("pseudo_likelihood",
-             [](PyRbm& self, const PyRows& data, std::uint64_t seed, std::uint64_t step, const py::array& out) {
+             [](PyRbm& self, const PyRows& data, std::uint64_t seed, std::uint64_t step, Index n_flips,
+                const py::array& out) {
                  const Rows& v = data.rows;
                  require_inputs(self.rbm, Direction::up, v);
                  require(self.rbm.n_visible() >= 1, "there is no unit to flip");
+                 require(n_flips >= 1 && n_flips <= 4096, "n_flips must be between 1 and 4096");
                  double* to = vector_view<double>(out, v.rows(), "out");
                  prepare(self.rbm, v);
                  Working working(self.mutex);
-                 pseudo_likelihood(self.rbm, all_of(v), seed, step, 0, to);
+                 pseudo_likelihood(self.rbm, all_of(v), seed, step, n_flips, to);
              })
         .def("cd_gradient", &cd_gradient, py::arg("rows"), py::arg("chains"), py::arg("n_gibbs_steps"),
              py::arg("persistent"), py::arg("seed"), py::arg("step"), py::arg("dW"), py::arg("db"), py::arg("dc"));

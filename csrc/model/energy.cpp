@@ -1,6 +1,7 @@
 // Free energies and the pseudo-likelihood (docs/numerics.md, section 5).
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "model/products.hpp"
 #include "model/rbm.hpp"
@@ -51,62 +52,92 @@ void free_energy(Rbm& rbm, const Batch& batch, double* out) {
     });
 }
 
-void pseudo_likelihood(Rbm& rbm, const Batch& batch, std::uint64_t seed, std::uint64_t step, std::uint32_t row0,
+namespace {
+
+// The pixel that each row has flipped, and by how much that changes it: 1 − 2·v_i.
+struct Flips {
+    Buffer<Index> unit;
+    Buffer<float> change;
+};
+
+Flips choose_flips(const Rbm& rbm, const Batch& batch, const rng::Draw& draw) {
+    const Rows& rows = batch.rows;
+    const auto n_visible = static_cast<std::uint64_t>(rbm.n_visible());
+    Flips flips{Buffer<Index>(batch.count), Buffer<float>(batch.count)};
+    Buffer<float> values(rbm.n_visible());
+    for (Index n = 0; n < batch.count; ++n) {
+        const std::uint64_t word =
+            rng::philox4x32({static_cast<std::uint32_t>(n), 0, draw.word2(), draw.word3()}, draw.seed)[0];
+        const Index i = static_cast<Index>(word * n_visible >> 32);
+        float v;
+        if (rows.is_binary()) {
+            v = rows.is_one(batch.row(n), i) ? 1.0f : 0.0f;
+        } else {
+            rows.copy_values(batch.row(n), values.data());
+            v = values[i];
+        }
+        flips.unit[n] = i;
+        flips.change[n] = 1.0f - 2.0f * v;
+    }
+    return flips;
+}
+
+// A tile's pre-activations after the flips of its rows, into x.
+void flip_tile(Rbm& rbm, const Tile& tile, const Flips& flips, float* x) {
+    const Index j0 = tile.block * block_width;
+    if (tile.acc) {
+        // The flipped row's sums are this row's plus or minus one row of weights, exactly.
+        const QuantizedMatrix& q = rbm.quantized(Direction::up);
+        alignas(64) std::int32_t acc[tile_rows * block_width];
+        for (Index r = 0; r < tile.rows; ++r) {
+            const std::int16_t* row = q.block(tile.block) + flips.unit[tile.row + r] * block_width;
+            const std::int32_t sign = flips.change[tile.row + r] < 0 ? -1 : 1;
+            for (Index j = 0; j < block_width; ++j)
+                acc[r * block_width + j] = tile.acc[r * block_width + j] + sign * row[j];
+        }
+        kernels().preactivate_i32(acc, tile.rows, q.scale() + j0, rbm.padded_bias(Direction::up) + j0, x);
+        return;
+    }
+    for (Index r = 0; r < tile.rows; ++r) {
+        const float* w = rbm.parameters().w.row(flips.unit[tile.row + r]) + j0;
+        for (Index j = 0; j < tile.cols; ++j)
+            x[r * block_width + j] = tile.x[r * block_width + j] + flips.change[tile.row + r] * w[j];
+    }
+}
+
+}  // namespace
+
+void pseudo_likelihood(Rbm& rbm, const Batch& batch, std::uint64_t seed, std::uint64_t step, Index n_flips,
                        double* out) {
     const Kernels& k = kernels();
-    const Rows& rows = batch.rows;
-    const Index n_visible = rbm.n_visible();
-    const bool integer_path = rbm.takes_integer_path(rows);
-    const rng::Draw draw{seed, step, static_cast<std::uint32_t>(rng::Stream::flip)};
-
-    Buffer<Index> flipped(batch.count);
-    Buffer<float> change(batch.count);  // of the flipped unit: 1 − 2·v_i
-    {
-        Buffer<float> values(n_visible);
-        for (Index n = 0; n < batch.count; ++n) {
-            const std::uint64_t word =
-                rng::philox4x32({row0 + static_cast<std::uint32_t>(n), 0, draw.word2(), draw.word3()}, seed)[0];
-            flipped[n] = static_cast<Index>(word * static_cast<std::uint64_t>(n_visible) >> 32);
-            if (rows.is_binary()) {
-                change[n] = rows.is_one(batch.row(n), flipped[n]) ? -1.0f : 1.0f;
-            } else {
-                rows.copy_values(batch.row(n), values.data());
-                change[n] = 1.0f - 2.0f * values[flipped[n]];
-            }
-        }
-    }
-
+    std::vector<Flips> flips;
+    for (Index f = 0; f < n_flips; ++f)
+        flips.push_back(choose_flips(
+            rbm, batch, {seed, step + static_cast<std::uint64_t>(f), static_cast<std::uint32_t>(rng::Stream::flip)}));
     Buffer<double> before, after;
-    before.reserve_zeros(batch.count * sum_lanes);
-    after.reserve_zeros(batch.count * sum_lanes);
-    const float* bias = rbm.padded_bias(Direction::up);
-    const View<float> w = rbm.parameters().w;
+    const Index n_sums = batch.count * sum_lanes;
+    before.reserve_zeros(n_sums);
+    after.reserve_zeros(n_sums * n_flips);
     for_each_tile(rbm, Direction::up, batch, true, [&](const Tile& tile) {
         k.add_softplus_f32(tile.x, tile.rows, tile.cols, &before[tile.row * sum_lanes]);
-        const Index j0 = tile.block * block_width;
-        if (integer_path) {
-            // The flipped row's sums are this row's plus or minus one row of weights, exactly.
-            const QuantizedMatrix& q = rbm.quantized(Direction::up);
-            alignas(64) std::int32_t acc[tile_rows * block_width];
-            for (Index r = 0; r < tile.rows; ++r) {
-                const std::int16_t* row = q.block(tile.block) + flipped[tile.row + r] * block_width;
-                const std::int32_t sign = change[tile.row + r] < 0 ? -1 : 1;
-                for (Index j = 0; j < block_width; ++j)
-                    acc[r * block_width + j] = tile.acc[r * block_width + j] + sign * row[j];
-            }
-            k.preactivate_i32(acc, tile.rows, q.scale() + j0, bias + j0, tile.x);
-        } else {
-            for (Index r = 0; r < tile.rows; ++r)
-                for (Index j = 0; j < tile.cols; ++j)
-                    tile.x[r * block_width + j] += change[tile.row + r] * w(flipped[tile.row + r], j0 + j);
+        alignas(64) float x[tile_rows * block_width];
+        for (Index f = 0; f < n_flips; ++f) {
+            flip_tile(rbm, tile, flips[static_cast<std::size_t>(f)], x);
+            k.add_softplus_f32(x, tile.rows, tile.cols, &after[f * n_sums + tile.row * sum_lanes]);
         }
-        k.add_softplus_f32(tile.x, tile.rows, tile.cols, &after[tile.row * sum_lanes]);
     });
+    const float* b = rbm.parameters().b;
     for (Index n = 0; n < batch.count; ++n) {
-        const double visible = static_cast<double>(change[n]) * static_cast<double>(rbm.parameters().b[flipped[n]]);
-        // F(v) − F(flipped)
-        const double difference = visible + add_lanes(&after[n * sum_lanes]) - add_lanes(&before[n * sum_lanes]);
-        out[n] = -static_cast<double>(n_visible) * softplus(difference);
+        double sum = 0;
+        for (Index f = 0; f < n_flips; ++f) {
+            const Flips& flip = flips[static_cast<std::size_t>(f)];
+            const double visible = static_cast<double>(flip.change[n]) * static_cast<double>(b[flip.unit[n]]);
+            // F(v) − F(flipped)
+            const double difference =
+                visible + add_lanes(&after[f * n_sums + n * sum_lanes]) - add_lanes(&before[n * sum_lanes]);
+            sum += softplus(difference);
+        }
+        out[n] = -static_cast<double>(rbm.n_visible()) * sum / static_cast<double>(n_flips);
     }
 }
 

@@ -90,8 +90,9 @@ void gibbs_from_hidden(Rbm& rbm, Index n_steps, std::uint64_t seed, std::uint64_
 // F(v) per row.
 void free_energy(Rbm& rbm, const Batch& batch, double* out);
 
-// Stochastic log pseudo-likelihood per row: one pixel flipped, chosen by Philox at (row0 + n, step).
-void pseudo_likelihood(Rbm& rbm, const Batch& batch, std::uint64_t seed, std::uint64_t step, std::uint32_t row0,
+// Stochastic log pseudo-likelihood per row: one pixel flipped, chosen by Philox at (n, step); the mean over steps
+// step … step + n_flips − 1, which share the row's product.
+void pseudo_likelihood(Rbm& rbm, const Batch& batch, std::uint64_t seed, std::uint64_t step, Index n_flips,
                        double* out);
 
 }  // namespace harmonium

@@ -653,7 +653,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         engine, machine = self._ready()
         data = validate_units(self, X, engine)
         out = np.empty(data.n_rows)
-        machine.pseudo_likelihood(data.rows, self._draw_seed(), 0, out)
+        machine.pseudo_likelihood(data.rows, self._draw_seed(), 0, 1, out)
         return out
 
     def score(self, X: Any, y: Any = None) -> float:

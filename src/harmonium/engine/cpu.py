@@ -81,10 +81,10 @@ class _CpuMachine:
             self._core.free_energy(v, out)
 
     def pseudo_likelihood(
-        self, v: CoreRows, seed: int, step: int, out: NDArray[np.float64]
+        self, v: CoreRows, seed: int, step: int, n_flips: int, out: NDArray[np.float64]
     ) -> None:
         with self._limit_blas(v):
-            self._core.pseudo_likelihood(v, seed, step, out)
+            self._core.pseudo_likelihood(v, seed, step, n_flips, out)
 
     def gibbs(
         self,

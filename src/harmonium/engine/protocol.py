@@ -92,8 +92,10 @@ class Machine(Protocol):
     def preactivations(self, v: Rows, out: Float32) -> None: ...
     def free_energy(self, v: Rows, out: NDArray[np.float64]) -> None: ...
     def pseudo_likelihood(
-        self, v: Rows, seed: int, step: int, out: NDArray[np.float64]
-    ) -> None: ...
+        self, v: Rows, seed: int, step: int, n_flips: int, out: NDArray[np.float64]
+    ) -> None:
+        """Write the mean over the flips that steps ``step`` to ``step + n_flips - 1`` draw."""
+
     def gibbs(
         self, start: Rows | None, chains: Chains, n_steps: int, seed: int, step: int, first_row: int
     ) -> None:
