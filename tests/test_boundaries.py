@@ -630,3 +630,37 @@ except (ValueError, MemoryError, RuntimeError) as error:
 """
     result = python(code)
     assert result.returncode == 0, result.stderr[-500:]
+
+
+def test_a_call_that_ran_out_of_memory_does_not_spoil_the_next() -> None:
+    code = """
+import resource
+import numpy as np
+from harmonium import ops
+from layouts import random_model
+W, b, c = random_model(70, 20, seed=0)
+v = np.ones((200, 70), bool)
+expected = ops.propup(v, W, c, n_threads=1)
+wide, one = np.zeros((3_000_000, 1), np.float32), np.zeros(1, np.float32)
+many = np.zeros((128, 3_000_000), bool)
+ops.propup(many[:1], wide, one, n_threads=1)
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+try:
+    ops.propup(many, wide, one, n_threads=1)
+except MemoryError:
+    print("out of memory")
+assert (ops.propup(v, W, c, n_threads=1) == expected).all()
+"""
+    result = python(code)
+    assert result.returncode == 0, result.stderr[-500:]
+    assert result.stdout == "out of memory\n"
+
+
+def test_sparse_rows_keep_their_own_indices() -> None:
+    indices = np.array([0, 1], np.int32)
+    rows_ = _core.Rows.sparse(np.array([0, 2]), indices, None, V)
+    before, after = np.empty((2, 1, H), F32)
+    rbm().propup(rows_, before)
+    indices[:] = 2**30
+    rbm().propup(rows_, after)
+    assert same_bits(after, before)

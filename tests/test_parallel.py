@@ -240,7 +240,7 @@ def long_calls() -> dict[str, Callable[[], Any]]:
         "propdown": lambda: machine.propdown(hidden_rows, down),
         "preactivations": lambda: machine.preactivations(rows, up),
         "free_energy": lambda: machine.free_energy(rows, energies),
-        "pseudo_likelihood": lambda: machine.pseudo_likelihood(rows, 0, 0, energies),
+        "pseudo_likelihood": lambda: machine.pseudo_likelihood(rows, 0, 0, 1, energies),
         "gibbs": lambda: machine.gibbs(rows, states, chains, 2, 0, 0, 0, None, None),
         "gibbs from hidden": lambda: machine.gibbs(None, states, chains, 2, 0, 0, 0, None, None),
         "cd_gradient": lambda: machine.cd_gradient(rows, chains, 1, True, 0, 0, *gradient),

@@ -5,8 +5,11 @@ import inspect
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -698,3 +701,26 @@ def test_bad_arguments_of_samplers(rbm, X, call, error, message):
 def test_use_before_fit(X, call):
     with pytest.raises(NotFittedError, match="BernoulliRBM instance is not fitted yet"):
         call(small(), X)
+
+
+def test_sampling_can_be_interrupted():
+    rbm = BernoulliRBM(256, n_iter=1, random_state=0, n_threads=1).fit(np.eye(256))
+    timer = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
+    began = time.perf_counter()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        rbm.sample(100, n_steps=10**7)
+    assert time.perf_counter() - began < 10  # all of it would take hours
+    assert rbm.sample(2, n_steps=3).shape == (2, 256)
+
+
+def test_parameters_set_by_hand():
+    """As from another library's model: everything works but what needs a training's history."""
+    fitted = BernoulliRBM(5, n_iter=2, random_state=0).fit(np.eye(7))
+    rbm = BernoulliRBM(5)
+    for name in ("components_", "intercept_hidden_", "intercept_visible_"):
+        setattr(rbm, name, getattr(fitted, name))
+    np.testing.assert_array_equal(rbm.transform(np.eye(7)), fitted.transform(np.eye(7)))
+    assert rbm.gibbs(np.eye(7)).shape == (7, 7)
+    assert rbm.sample(3, n_steps=2).shape == (3, 7)
+    assert np.isfinite(rbm.score(np.eye(7)))

@@ -31,8 +31,7 @@ struct PyTrainer {
         : trainer(p, s, o, precision, n_threads) {}
 };
 
-// Rows with the arrays they look into, which were checked once: whoever changes the indices of sparse rows afterwards
-// changes what the kernels read. (keep_alive would do, but it is applied to arguments of the wrong type too,
+// Rows with the arrays they look into. (keep_alive would do, but it is applied to arguments of the wrong type too,
 // before the call is refused, and not every object can be kept so.)
 struct PyRows {
     Rows rows;
@@ -93,11 +92,17 @@ void check_sparse(const Index* indptr, const std::int32_t* indices, Index rows, 
     }
 }
 
-PyRows sparse_rows(const py::array& indptr, const py::array& indices, const py::object& values, Index cols) {
-    require(indptr.ndim() == 1 && indptr.shape(0) >= 1 && indices.ndim() == 1, "indptr and indices must be vectors");
-    const Index rows = indptr.shape(0) - 1, stored = indices.shape(0);
-    const auto* ptr = vector_view<const Index>(indptr, rows + 1, "indptr");
-    const auto* idx = vector_view<const std::int32_t>(indices, stored, "indices");
+PyRows sparse_rows(const py::array& their_indptr, const py::array& their_indices, const py::object& values,
+                   Index cols) {
+    require(their_indptr.ndim() == 1 && their_indptr.shape(0) >= 1 && their_indices.ndim() == 1,
+            "indptr and indices must be vectors");
+    const Index rows = their_indptr.shape(0) - 1, stored = their_indices.shape(0);
+    vector_view<const Index>(their_indptr, rows + 1, "indptr");
+    vector_view<const std::int32_t>(their_indices, stored, "indices");
+    // Copies of what says where to read: it is checked here, and must be the same whenever it is used.
+    const py::array indptr = their_indptr.attr("copy")(), indices = their_indices.attr("copy")();
+    const auto* ptr = static_cast<const Index*>(indptr.data());
+    const auto* idx = static_cast<const std::int32_t*>(indices.data());
     check_sparse(ptr, idx, rows, stored, cols);
     const py::tuple owners = py::make_tuple(indptr, indices, values);
     if (values.is_none()) return {Rows::sparse(ptr, idx, static_cast<const float*>(nullptr), rows, cols), owners};
@@ -197,24 +202,10 @@ void cd_gradient(PyRbm& self, const PyRows& data, const py::array& chains, Index
     prepare(rbm, rows);
 
     Working working(self.mutex);
+    ContrastiveDivergence::require_finite_biases(rbm);
     ContrastiveDivergence cd;
     cd.run(rbm, all_of(rows), h, {n_gibbs_steps, persistent, seed, step});
-    cd.bias_steps(1.0, b_out, c_out);
-    cd.begin_weight_steps(1.0);
-    const Index blocks = ceil_div(rbm.n_hidden(), block_width);
-    parallel_ranges(ceil_div(rbm.n_visible(), 8),
-                    threads_for(static_cast<double>(w_out.rows * w_out.cols), rbm.n_threads()),
-                    [&](Index begin, Index end, int) {
-                        alignas(64) float tile[8 * block_width];
-                        for (Index first = begin * 8; first < std::min(end * 8, w_out.rows); first += 8)
-                            for (Index block = 0; block < blocks; ++block) {
-                                const Index last = std::min(first + 8, w_out.rows), j0 = block * block_width;
-                                cd.weight_step(first, last, block, tile);
-                                for (Index i = first; i < last; ++i)
-                                    std::copy_n(tile + (i - first) * block_width,
-                                                std::min(block_width, w_out.cols - j0), w_out.row(i) + j0);
-                            }
-                    });
+    cd.gradient(w_out, b_out, c_out, rbm.n_threads());
 }
 
 void add_machine(py::module_& m) {
@@ -287,6 +278,7 @@ void add_trainer(py::module_& m) {
              py::arg("seed"), py::arg("precision"), py::arg("n_threads"), py::keep_alive<1, 2>(),
              py::keep_alive<1, 3>(), py::keep_alive<1, 4>(), py::keep_alive<1, 5>(), py::keep_alive<1, 6>(),
              py::keep_alive<1, 7>(), py::keep_alive<1, 8>())
+        .def_property_readonly("rows_done", [](const PyTrainer& self) { return self.trainer.rows_done(); })
         .def(
             "run",
             [](PyTrainer& self, const PyRows& data, const py::object& order, Index begin, Index count, Index batch_size,

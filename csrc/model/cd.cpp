@@ -92,6 +92,14 @@ void Phase::add_product(float alpha, float beta, View<float> step) const {
           {probabilities_.data(), rows_, n_hidden_, n_hidden_}, beta, step);
 }
 
+void ContrastiveDivergence::require_finite_biases(const Rbm& rbm) {
+    const Kernels& k = kernels();
+    const std::uint32_t most =
+        std::max(k.max_abs_f32(rbm.parameters().b, rbm.n_visible()), k.max_abs_f32(rbm.parameters().c, rbm.n_hidden()));
+    constexpr std::uint32_t infinity = 0x7f800000u;
+    if (most >= infinity) throw NonFiniteParameters("the biases");
+}
+
 void ContrastiveDivergence::run(Rbm& rbm, const Batch& data, View<std::uint64_t> chains, const CdOptions& options) {
     n_visible_ = rbm.n_visible();
     n_hidden_ = rbm.n_hidden();
@@ -141,10 +149,10 @@ void ContrastiveDivergence::begin_weight_steps(double rate) {
 void ContrastiveDivergence::weight_step(Index first, Index last, Index block, float* step) const {
     const Kernels& k = kernels();
     const Index n = (last - first) * block_width;
-    alignas(64) std::int32_t negative[8 * block_width];
+    alignas(64) std::int32_t negative[tile_units * block_width];
     if (negative_.is_integer()) negative_.sum_tile(first, last, block, negative);
     if (positive_.is_integer()) {
-        alignas(64) std::int32_t positive[8 * block_width];
+        alignas(64) std::int32_t positive[tile_units * block_width];
         positive_.sum_tile(first, last, block, positive);
         k.difference_i32(positive, negative, n, a_positive_, a_negative_, step);
         return;
@@ -156,6 +164,22 @@ void ContrastiveDivergence::weight_step(Index first, Index last, Index block, fl
         else
             std::copy_n(dense_.row(i) + j0, cols, step);
     }
+}
+
+void ContrastiveDivergence::gradient(View<float> w, float* b, float* c, int n_threads) {
+    bias_steps(1.0, b, c);
+    begin_weight_steps(1.0);
+    const double work = static_cast<double>(w.rows) * static_cast<double>(w.cols);
+    parallel_ranges(ceil_div(w.rows, tile_units), threads_for(work, n_threads), [&](Index begin, Index end, int) {
+        alignas(64) float step[tile_units * block_width];
+        for (Index first = begin * tile_units; first < std::min(end * tile_units, w.rows); first += tile_units)
+            for (Index j0 = 0; j0 < w.cols; j0 += block_width) {
+                const Index last = std::min(first + tile_units, w.rows);
+                weight_step(first, last, j0 / block_width, step);
+                for (Index i = first; i < last; ++i)
+                    std::copy_n(step + (i - first) * block_width, std::min(block_width, w.cols - j0), w.row(i) + j0);
+            }
+    });
 }
 
 }  // namespace harmonium

@@ -49,15 +49,21 @@ class Phase {
     Buffer<float> probabilities_, visible_;
 };
 
+constexpr Index tile_units = 8;  // visible units whose weights are updated together: one 8 × 8 transpose high
+
 class ContrastiveDivergence {
   public:
+    // Infinite biases have no gradient, and NaN none that would show: throws NonFiniteParameters.
+    static void require_finite_biases(const Rbm& rbm);
     // Runs both phases. `chains` holds the hidden states, one row a chain; with CD it is only written.
     void run(Rbm& rbm, const Batch& data, View<std::uint64_t> chains, const CdOptions& options);
 
-    // Then, the step at learning rate `rate`. For the biases:
+    // Then, the whole gradient:
+    void gradient(View<float> w, float* b, float* c, int n_threads);
+    // or the step at learning rate `rate`, piece by piece. For the biases:
     void bias_steps(double rate, float* b_step, float* c_step);
-    // For W, after begin_weight_steps, from any thread: step[8][64] of visible units first … last − 1 (at most eight)
-    // and one block of hidden units; is_silent tells that it would be zero.
+    // For W, after begin_weight_steps, from any thread: step[8][64] of visible units first … last − 1 (at most
+    // tile_units) and one block of hidden units; is_silent tells that it would be zero.
     void begin_weight_steps(double rate);
     void weight_step(Index first, Index last, Index block, float* step) const;
     bool is_silent(Index first, Index last) const {

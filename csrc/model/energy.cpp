@@ -61,23 +61,14 @@ struct Flips {
 };
 
 Flips choose_flips(const Rbm& rbm, const Batch& batch, const rng::Draw& draw) {
-    const Rows& rows = batch.rows;
     const auto n_visible = static_cast<std::uint64_t>(rbm.n_visible());
     Flips flips{Buffer<Index>(batch.count), Buffer<float>(batch.count)};
-    Buffer<float> values(rbm.n_visible());
     for (Index n = 0; n < batch.count; ++n) {
         const std::uint64_t word =
             rng::philox4x32({static_cast<std::uint32_t>(n), 0, draw.word2(), draw.word3()}, draw.seed)[0];
         const Index i = static_cast<Index>(word * n_visible >> 32);
-        float v;
-        if (rows.is_binary()) {
-            v = rows.is_one(batch.row(n), i) ? 1.0f : 0.0f;
-        } else {
-            rows.copy_values(batch.row(n), values.data());
-            v = values[i];
-        }
         flips.unit[n] = i;
-        flips.change[n] = 1.0f - 2.0f * v;
+        flips.change[n] = 1.0f - 2.0f * batch.rows.value(batch.row(n), i);
     }
     return flips;
 }
@@ -91,7 +82,7 @@ void flip_tile(Rbm& rbm, const Tile& tile, const Flips& flips, float* x) {
         alignas(64) std::int32_t acc[tile_rows * block_width];
         for (Index r = 0; r < tile.rows; ++r) {
             const std::int16_t* row = q.block(tile.block) + flips.unit[tile.row + r] * block_width;
-            const std::int32_t sign = flips.change[tile.row + r] < 0 ? -1 : 1;
+            const std::int32_t sign = flips.change[tile.row + r] < 0 ? -1 : 1;  // binary rows: −1 or 1
             for (Index j = 0; j < block_width; ++j)
                 acc[r * block_width + j] = tile.acc[r * block_width + j] + sign * row[j];
         }
@@ -100,8 +91,8 @@ void flip_tile(Rbm& rbm, const Tile& tile, const Flips& flips, float* x) {
     }
     for (Index r = 0; r < tile.rows; ++r) {
         const float* w = rbm.parameters().w.row(flips.unit[tile.row + r]) + j0;
-        for (Index j = 0; j < tile.cols; ++j)
-            x[r * block_width + j] = tile.x[r * block_width + j] + flips.change[tile.row + r] * w[j];
+        std::copy_n(tile.x + r * block_width, block_width, x + r * block_width);
+        for (Index j = 0; j < tile.cols; ++j) x[r * block_width + j] += flips.change[tile.row + r] * w[j];
     }
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <new>
 
@@ -21,9 +22,12 @@ class Buffer {
     // Room for n values; what was there is lost if the buffer has to grow.
     T* reserve(Index n) {
         if (n > size_) {
+            if (n > std::numeric_limits<Index>::max() / static_cast<Index>(sizeof(T)) - 64) throw std::bad_alloc();
             const std::size_t bytes = static_cast<std::size_t>(ceil_div(n * static_cast<Index>(sizeof(T)), 64)) * 64;
-            data_.reset(static_cast<T*>(std::aligned_alloc(64, bytes)));
-            if (!data_) throw std::bad_alloc();
+            // Without memory for the new the old stays: a buffer outlives the call that failed.
+            T* data = static_cast<T*>(std::aligned_alloc(64, bytes));
+            if (!data) throw std::bad_alloc();
+            data_.reset(data);
             size_ = n;
         }
         return data_.get();

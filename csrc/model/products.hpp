@@ -20,7 +20,6 @@ struct Tile {
     Index block, cols;  // block of outputs, and how many of its 64 columns are not padding
     float* x;  // rows × 64 pre-activations; may be overwritten
     const std::int32_t* acc;  // the integer sums behind x; null on the float32 path
-    int thread;
 };
 
 // Lists of ones of consecutive rows.
@@ -62,7 +61,7 @@ inline Split choose_split(Index rows, Index blocks, double work, int n_threads, 
     return {1, static_cast<int>(std::min<Index>(n, blocks))};
 }
 
-// Sums of the selected rows of q for each row of `list`, tile by tile: use(row, rows, block, acc, thread).
+// Sums of the selected rows of q for each row of `list`, tile by tile: use(row, rows, block, acc).
 template <class List, class Use>
 void for_each_sum(const QuantizedMatrix& q, Index n_rows, List&& list, double density, int n_threads, bool rows_only,
                   Use&& use) {
@@ -70,7 +69,7 @@ void for_each_sum(const QuantizedMatrix& q, Index n_rows, List&& list, double de
                         (16.0 + density * static_cast<double>(q.inputs()));
     const Split split = choose_split(n_rows, q.blocks(), work, n_threads, rows_only);
     const Kernels& k = kernels();
-    const auto strips = [&](Index row_begin, Index row_end, Index block_begin, Index block_end, int thread) {
+    const auto strips = [&](Index row_begin, Index row_end, Index block_begin, Index block_end) {
         ListBuffer& buffer = ListBuffer::of_this_thread();
         alignas(64) std::int32_t acc[tile_rows * block_width];
         for (Index strip = row_begin; strip < row_end; strip += strip_rows) {
@@ -80,16 +79,15 @@ void for_each_sum(const QuantizedMatrix& q, Index n_rows, List&& list, double de
                 for (Index row = strip; row < end; row += tile_rows) {
                     const Index rows = std::min(tile_rows, end - row);
                     k.sum_rows_i16(lists, row - strip, row - strip + rows, q.block(block), acc);
-                    use(row, rows, block, acc, thread);
+                    use(row, rows, block, acc);
                 }
         }
     };
     if (split.by_rows > 1)
-        parallel_ranges(n_rows, split.by_rows,
-                        [&](Index begin, Index end, int thread) { strips(begin, end, 0, q.blocks(), thread); });
+        parallel_ranges(n_rows, split.by_rows, [&](Index begin, Index end, int) { strips(begin, end, 0, q.blocks()); });
     else
         parallel_ranges(q.blocks(), split.by_blocks,
-                        [&](Index begin, Index end, int thread) { strips(0, n_rows, begin, end, thread); });
+                        [&](Index begin, Index end, int) { strips(0, n_rows, begin, end); });
 }
 
 // Calls use(tile) for every tile of the pre-activations of a batch. With rows_only a row's tiles come in order of their
@@ -103,11 +101,11 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, bool rows_
         for_each_sum(
             q, batch.count, [&](Index n, std::int32_t* out) { return batch.rows.list_ones(batch.row(n), out); }, 0.2,
             rbm.n_threads(), rows_only,
-            [&](Index row, Index rows, Index block, const std::int32_t* acc, int thread) {
+            [&](Index row, Index rows, Index block, const std::int32_t* acc) {
                 alignas(64) float x[tile_rows * block_width];
                 const Index j0 = block * block_width;
                 k.preactivate_i32(acc, rows, q.scale() + j0, bias + j0, x);
-                use(Tile{row, rows, block, q.block_cols(block), x, acc, thread});
+                use(Tile{row, rows, block, q.block_cols(block), x, acc});
             });
         return;
     }
@@ -133,14 +131,14 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, bool rows_
         sgemm(Transpose::no, direction == Direction::up ? Transpose::no : Transpose::yes, 1.0f, x, rbm.parameters().w,
               0.0f, y);
         const int n_threads = threads_for(4.0 * static_cast<double>(n * outputs), rbm.n_threads());
-        parallel_ranges(ceil_div(n, tile_rows), n_threads, [&](Index begin, Index end, int thread) {
+        parallel_ranges(ceil_div(n, tile_rows), n_threads, [&](Index begin, Index end, int) {
             alignas(64) float tile[tile_rows * block_width];
             for (Index row = begin * tile_rows; row < std::min(end * tile_rows, n); row += tile_rows)
                 for (Index block = 0; block < blocks; ++block) {
                     const Index rows = std::min(tile_rows, n - row), j0 = block * block_width;
                     const Index cols = std::min(block_width, outputs - j0);
                     k.preactivate_f32({y.row(row) + j0, rows, cols, y.stride}, bias + j0, tile);
-                    use(Tile{strip + row, rows, block, cols, tile, nullptr, thread});
+                    use(Tile{strip + row, rows, block, cols, tile, nullptr});
                 }
         });
     }

@@ -27,7 +27,7 @@ void QuantizedMatrix::resize(Index inputs, Index outputs) {
 bool QuantizedMatrix::set_scale(Index output, std::uint32_t max_bits) {
     float most;
     std::memcpy(&most, &max_bits, sizeof most);
-    if (!std::isfinite(most)) throw NonFiniteWeights();
+    if (!std::isfinite(most)) throw NonFiniteParameters("the weights");
     float scale = 1.0f;
     if (most > 0) {
         const float q = static_cast<float>(largest_);
@@ -74,6 +74,7 @@ void QuantizedMatrix::assign_transposed(View<const float> m, int n_threads) {
 void QuantizedMatrix::requantize_output(View<const float> m, Index output) {
     std::int16_t* q = block(output / block_width) + output % block_width;
     const float factor = inverse_scale_[output];
+    // In the default rounding mode nearbyint rounds half to even, as the kernels do.
     for (Index i = 0; i < inputs_; ++i)
         q[i * block_width] = static_cast<std::int16_t>(std::nearbyintf(m(i, output) * factor));
 }

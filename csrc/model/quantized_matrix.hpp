@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <stdexcept>
+#include <string>
 
 #include "core/view.hpp"
 #include "kernels/kernels.hpp"
@@ -10,9 +11,10 @@
 
 namespace harmonium {
 
-// Weights that are infinite or not a number have no 16-bit form.
-struct NonFiniteWeights : std::domain_error {
-    NonFiniteWeights() : std::domain_error("the weights hold values that are infinite or not a number") {}
+// Parameters that are infinite or not a number, where the integer path has no form for them.
+struct NonFiniteParameters : std::domain_error {
+    explicit NonFiniteParameters(const std::string& which)
+        : std::domain_error(which + " hold values that are infinite or not a number") {}
 };
 
 // The largest integer a term may take so that `terms` of them cannot overflow int32.
@@ -50,7 +52,6 @@ class QuantizedMatrix {
     std::int32_t largest_ = 0;
     Buffer<std::int16_t> data_;
     Buffer<float> scale_, inverse_scale_;
-    Buffer<std::uint32_t> column_max_;
 };
 
 }  // namespace harmonium

@@ -49,16 +49,26 @@ Index Rows::list_ones(Index row, std::int32_t* out) const {
     }
 }
 
-bool Rows::is_one(Index row, Index col) const {
+float Rows::value(Index row, Index col) const {
     switch (kind_) {
         case Kind::bits:
-            return view<std::uint64_t>()(row, col / 64) >> (col % 64) & 1;
+            return static_cast<float>(view<std::uint64_t>()(row, col / 64) >> (col % 64) & 1);
         case Kind::bytes:
-            return view<std::uint8_t>()(row, col) != 0;
+            return view<std::uint8_t>()(row, col) ? 1.0f : 0.0f;
+        case Kind::f32:
+            return view<float>()(row, col);
+        case Kind::f64:
+            return static_cast<float>(view<double>()(row, col));
         default:
-            return std::binary_search(indices_ + indptr_[row], indices_ + indptr_[row + 1],
-                                      static_cast<std::int32_t>(col));
+            break;
     }
+    const std::int32_t* end = indices_ + indptr_[row + 1];
+    const std::int32_t* found = std::lower_bound(indices_ + indptr_[row], end, static_cast<std::int32_t>(col));
+    if (found == end || *found != col) return 0.0f;
+    if (kind_ == Kind::sparse_ones) return 1.0f;
+    const Index k = found - indices_;
+    return kind_ == Kind::sparse_f32 ? static_cast<const float*>(data_)[k]
+                                     : static_cast<float>(static_cast<const double*>(data_)[k]);
 }
 
 void Rows::copy_values(Index row, float* out) const {

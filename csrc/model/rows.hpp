@@ -25,7 +25,8 @@ class Rows {
 
     // Active units of a binary row, ascending, into `out` with room for cols rounded up to 64; returns how many.
     Index list_ones(Index row, std::int32_t* out) const;
-    bool is_one(Index row, Index col) const;
+    // One value of any row.
+    float value(Index row, Index col) const;
     // Any row as floats.
     void copy_values(Index row, float* out) const;
     // The whole as a float32 matrix, if that is what it is; else an empty view.

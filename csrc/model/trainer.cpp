@@ -5,12 +5,6 @@
 #include <cmath>
 
 namespace harmonium {
-namespace {
-
-constexpr Index tile_units = 8;  // visible units whose weights are updated together: one 8 × 8 transpose high
-
-}  // namespace
-
 Trainer::Trainer(Parameters parameters, TrainingState state, TrainingOptions options, Precision precision,
                  int n_threads)
     : rbm_(parameters, precision, n_threads),
@@ -18,6 +12,7 @@ Trainer::Trainer(Parameters parameters, TrainingState state, TrainingOptions opt
       options_(options),
       quantizes_(precision == Precision::automatic),
       padded_hidden_(ceil_div(parameters.w.cols, block_width) * block_width) {
+    cd_.require_finite_biases(rbm_);
     // No weight is −0, which adding a step of zero would make +0: so rows may be skipped whose step is zero.
     for (Index i = 0; i < parameters.w.rows; ++i)
         for (Index j = 0; j < parameters.w.cols; ++j) parameters.w(i, j) += 0.0f;
@@ -44,6 +39,7 @@ void Trainer::run(const Batch& data, Index batch_size, std::uint64_t step, doubl
         const View<std::uint64_t> chains = options_.persistent ? state_.chains : state_.chains.row_range(0, rows);
         cd_.run(rbm_, batch, chains, {options_.n_gibbs_steps, options_.persistent, options_.seed, step});
         apply(learning_rate, momentum);
+        rows_done_ += rows;
     }
 }
 

@@ -36,6 +36,9 @@ class Trainer {
     // that diverged.
     void run(const Batch& data, Index batch_size, std::uint64_t step, double learning_rate, double momentum);
 
+    // How many rows all updates so far have seen.
+    Index rows_done() const { return rows_done_; }
+
     // CD needs a chain per row of a minibatch; throws std::invalid_argument if there are fewer.
     void require_chains(Index batch_rows) const;
 
@@ -52,6 +55,7 @@ class Trainer {
     TrainingOptions options_;
     ContrastiveDivergence cd_;
     bool quantizes_;
+    Index rows_done_ = 0;
     // The largest |w| of each column within each eight rows, as bits: [tile][padded column]. A column's maximum is
     // taken over these instead of over W.
     Buffer<std::uint32_t> tile_max_;

@@ -103,6 +103,8 @@ class Trainer:
         precision: str,
         n_threads: int,
     ) -> None: ...
+    @property
+    def rows_done(self) -> int: ...
     def run(
         self,
         rows: Rows,

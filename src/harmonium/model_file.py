@@ -35,6 +35,7 @@ def save(estimator: BernoulliRBM, path: str | os.PathLike[str]) -> None:
         "history": estimator.history_,
         "seed": str(estimator._seed),  # beyond the integers JSON readers keep exactly
         "gibbs_steps": estimator._gibbs_steps,
+        "rows_done": estimator._rows_done,
         "n_sampled": estimator._n_sampled,
     }
     save_arrays(path, arrays, header)
@@ -116,6 +117,7 @@ def _estimator_of(arrays: dict[str, Any], header: dict[str, Any]) -> BernoulliRB
     rbm.history_ = {name: list(values) for name, values in header["history"].items()}
     rbm._seed = int(header["seed"])
     rbm._gibbs_steps = header["gibbs_steps"]
+    rbm._rows_done = header["rows_done"]
     rbm._n_sampled = header["n_sampled"]
     rbm._velocity = None
     if "W_velocity" in arrays:

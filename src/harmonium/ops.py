@@ -42,6 +42,7 @@ from harmonium._arrays import (
     words_for,
 )
 from harmonium._checks import check_integer, check_word
+from harmonium._pace import run_chains
 from harmonium.engine import get_engine
 from harmonium.engine.protocol import (
     Array,
@@ -406,7 +407,7 @@ def gibbs(
     h : (n, n_hidden) of the same kind, the states v was drawn from
     """
     engine = get_engine(n_threads=n_threads)
-    check_integer("n_steps", n_steps, minimum=1)
+    check_integer("n_steps", n_steps, minimum=1, below=2**56)
     machine, W = _machine(engine, W, b, c, precision)
     n_visible, n_hidden = W.shape
     rows, array = _units(engine, "v", v, n_visible)
@@ -416,12 +417,13 @@ def gibbs(
     if is_packed:
         v_result = output("out[0]", v_out, (n, words_for(n_visible)), [PACKED])
         h_result = output("out[1]", h_out, (n, words_for(n_hidden)), [PACKED])
-        machine.gibbs(rows, Chains(v_result, h_result), n_steps, seed, step, first_row)
+        chains = Chains(v_result, h_result)
+        run_chains(engine, machine, rows, chains, n_steps, seed, step, first_row)
         return v_result, h_result
     v_result = output("out[0]", v_out, (n, n_visible), BINARY_DTYPES)
     h_result = output("out[1]", h_out, (n, n_hidden), BINARY_DTYPES)
     chains = Chains(empty_bits(n, n_visible), empty_bits(n, n_hidden))
-    machine.gibbs(rows, chains, n_steps, seed, step, first_row)
+    run_chains(engine, machine, rows, chains, n_steps, seed, step, first_row)
     engine.unpack(chains.v, rows_of("out[0]", v_result))
     engine.unpack(chains.h, rows_of("out[1]", h_result))
     return v_result, h_result
@@ -475,7 +477,7 @@ def cd_gradient(
     Tieleman (2008), Training RBMs using approximations to the likelihood gradient.
     """
     engine = get_engine(n_threads=n_threads)
-    check_integer("n_gibbs_steps", n_gibbs_steps, minimum=1)
+    check_integer("n_gibbs_steps", n_gibbs_steps, minimum=1, below=2**32)
     _check_draws(seed, step, n_gibbs_steps)
     machine, W = _machine(engine, W, b, c, precision)
     n_visible, n_hidden = W.shape

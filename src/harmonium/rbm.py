@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from harmonium._arrays import empty_bits
 from harmonium._checks import check_integer, check_real, check_word
+from harmonium._pace import run_chains
 from harmonium._visible import Units, mean_of, units_of_array, validate_units
 from harmonium.callbacks import CallbackList
 from harmonium.engine import get_engine
@@ -144,6 +145,14 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     n_iter_: int
     history_: dict[str, list[float]]
 
+    # What goes with the fitted attributes; these are the values for a machine whose parameters were
+    # set by hand, from another library's, say.
+    _seed: int = 0
+    _gibbs_steps: int = 0
+    _rows_done: int = 0
+    _n_sampled: int = 0
+    _velocity: tuple[Array, ...] | None = None
+
     def __init__(
         self,
         n_components: int = 256,
@@ -209,7 +218,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         resume : path, optional
             A file written by :meth:`save` or :class:`harmonium.callbacks.Checkpoint` of the same
             training on the same X: go on from there to epoch `n_iter`, to the result an
-            uninterrupted run would have had, bit for bit.
+            uninterrupted run would have had, bit for bit. The seed is the file's.
 
         Returns
         -------
@@ -232,16 +241,15 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             data = validate_units(self, X, engine, reset=True)
             if X_val is not None:
                 held_out = validate_units(self, X_val, engine, name="X_val").rows
-            if resume is None:
-                state = self._initial_state(data)
-            else:
-                state = self._state_of_checkpoint(resume)
-        self._n_sampled = 0
+            saved = None if resume is None else self._checkpoint(resume)
+            state = self._initial_state(data) if saved is None else saved._state()
 
-        def publish() -> None:
-            self._publish(state, data.dtype, engine)
+            def publish() -> None:
+                self._publish(state, data.dtype, engine)
 
-        Training(self, engine, self._plan(), state, data.rows, held_out, publish).run()
+            training = Training(self, engine, self._plan(), state, data.rows, held_out, publish)
+        self._n_sampled = 0 if saved is None else saved._n_sampled
+        training.run()
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> BernoulliRBM:
@@ -268,26 +276,23 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         with self._features_kept_on_error():
             data = validate_units(self, X, engine, reset=is_first)
             state = self._initial_state(data) if is_first else self._state()
-        if is_first:
-            self._n_sampled = 0
         plan = self._plan()
         state = self._with_chains_for(state, data.rows.n_rows)
         trainer = engine.trainer(state.arrays, plan.rule(state.seed), plan.precision)
         learning_rate = value_at("learning_rate", plan.learning_rate, state.epoch)
         momentum = value_at("momentum", plan.momentum, state.epoch)
         n = data.rows.n_rows
+        dtype = data.dtype if is_first else self.components_.dtype
         snapshot = state.snapshot()
         try:
             trainer.run(data.rows, None, 0, n, n, state.gibbs_steps, learning_rate, momentum)
+            state.gibbs_steps += plan.n_gibbs_steps
+            state.epoch += 1
         except FloatingPointError:
             state.restore(snapshot)
             raise divergence(learning_rate, "in partial_fit") from None
         finally:
-            dtype = data.dtype if is_first else self.components_.dtype
             self._publish(state, dtype, engine)
-        state.gibbs_steps += plan.n_gibbs_steps
-        state.epoch += 1
-        self._publish(state, dtype, engine)
         return self
 
     @contextmanager
@@ -305,12 +310,12 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             raise
 
     def _check_parameters(self) -> None:
-        check_integer("n_components", self.n_components, minimum=1)
-        check_integer("batch_size", self.batch_size, minimum=1)
-        check_integer("n_iter", self.n_iter, minimum=0)
-        check_integer("n_gibbs_steps", self.n_gibbs_steps, minimum=1)
+        check_integer("n_components", self.n_components, minimum=1, below=2**31)
+        check_integer("batch_size", self.batch_size, minimum=1, below=2**31)
+        check_integer("n_iter", self.n_iter, minimum=0, below=2**31)
+        check_integer("n_gibbs_steps", self.n_gibbs_steps, minimum=1, below=2**31)
         if self.n_chains is not None:
-            check_integer("n_chains", self.n_chains, minimum=1)
+            check_integer("n_chains", self.n_chains, minimum=1, below=2**31)
         if not callable(self.learning_rate):
             check_real("learning_rate", self.learning_rate, minimum=0.0, open_minimum=True)
         if not callable(self.momentum):
@@ -402,6 +407,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             self._seed,
             self.n_iter_,
             self._gibbs_steps,
+            self._rows_done,
             {name: list(values) for name, values in self.history_.items()},
         )
 
@@ -413,7 +419,8 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         state.arrays = state.arrays._replace(chains=chains)
         return state
 
-    def _state_of_checkpoint(self, path: str | os.PathLike[str]) -> TrainingState:
+    def _checkpoint(self, path: str | os.PathLike[str]) -> BernoulliRBM:
+        """Return the estimator in a file, after checking that this one can go on from it."""
         from harmonium.model_file import load
 
         saved = load(path)
@@ -432,8 +439,11 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 f"{os.fspath(path)} was trained on {saved.n_features_in_} features, but X has "
                 f"{self.n_features_in_}"
             )
+        names, saved_names = (getattr(rbm, "feature_names_in_", None) for rbm in (self, saved))
+        if names is not None and saved_names is not None and list(names) != list(saved_names):
+            raise ValueError(f"{os.fspath(path)} was trained on other feature names than X has")
         saved.momentum = self.momentum  # a schedule may be 0 in the saved epoch
-        return saved._state()
+        return saved
 
     def _publish(self, state: TrainingState, dtype: np.dtype[Any], engine: Engine) -> None:
         """Bring the fitted attributes up to date with a state."""
@@ -450,7 +460,8 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.history_ = state.history
         self._seed = state.seed
         self._gibbs_steps = state.gibbs_steps
-        self._velocity = None if velocity[0] is None else tuple(velocity)
+        self._rows_done = state.rows_done
+        self._velocity = None if velocity[0] is None else tuple(velocity)  # type: ignore[arg-type]
 
     # ---- the machine ----
 
@@ -471,6 +482,10 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     @property
     def _n_features_out(self) -> int:
         return int(self.components_.shape[0])
+
+    @property
+    def _n_visible(self) -> int:
+        return int(self.components_.shape[1])
 
     def transform(self, X: Any) -> Array:
         """Probabilities of the hidden units, p(h = 1 | v) = σ(vW + c).
@@ -505,7 +520,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         engine, machine = self._ready()
         hidden = units_of_array(engine, H, self._n_features_out, "H")
-        out = np.empty((hidden.n_rows, self.n_features_in_), np.float32)
+        out = np.empty((hidden.n_rows, self._n_visible), np.float32)
         machine.propdown(hidden.rows, out)
         return out.astype(hidden.dtype, copy=False)
 
@@ -527,7 +542,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         data = validate_units(self, X, engine)
         p = np.empty((data.n_rows, self._n_features_out), np.float32)
         machine.propup(data.rows, p)
-        out = np.empty((data.n_rows, self.n_features_in_), np.float32)
+        out = np.empty((data.n_rows, self._n_visible), np.float32)
         machine.propdown(engine.rows_of_reals(p), out)
         return out.astype(data.dtype, copy=False)
 
@@ -544,11 +559,11 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         -------
         ndarray of bool of shape (n_samples, n_features)
         """
-        check_integer("n_steps", n_steps, minimum=1)
+        check_integer("n_steps", n_steps, minimum=1, below=2**56)
         engine, machine = self._ready()
         data = validate_units(self, v, engine, name="v")
-        chains = self._run_chains(machine, data, n_steps)
-        out = np.empty((data.n_rows, self.n_features_in_), np.bool_)
+        chains = self._run_chains(engine, machine, data, n_steps)
+        out = np.empty((data.n_rows, self._n_visible), np.bool_)
         engine.unpack(chains.v, out)
         return out
 
@@ -578,7 +593,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             bool states, or probabilities in the dtype of `components_`.
         """
         check_integer("n_samples", n_samples, minimum=1)
-        check_integer("n_steps", n_steps, minimum=1)
+        check_integer("n_steps", n_steps, minimum=1, below=2**56)
         engine, machine = self._ready()
         if init is None:
             data = self._biased_states(engine, n_samples)
@@ -588,11 +603,11 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 raise ValueError(f"init must have n_samples={n_samples} rows, got {data.n_rows}")
         p = None
         if return_probabilities:
-            p = np.empty((n_samples, self.n_features_in_), np.float32)
-        chains = self._run_chains(machine, data, n_steps, p)
+            p = np.empty((n_samples, self._n_visible), np.float32)
+        chains = self._run_chains(engine, machine, data, n_steps, p)
         if p is not None:
             return p.astype(self.components_.dtype, copy=False)
-        out = np.empty((n_samples, self.n_features_in_), np.bool_)
+        out = np.empty((n_samples, self._n_visible), np.bool_)
         engine.unpack(chains.v, out)
         return out
 
@@ -609,12 +624,14 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return sampling_seed(self._seed)
 
     def _run_chains(
-        self, machine: Machine, start: Units, n_steps: int, p: Float32 | None = None
+        self, engine: Engine, machine: Machine, start: Units, n_steps: int, p: Float32 | None = None
     ) -> Chains:
         n = start.n_rows
-        chains = Chains(empty_bits(n, self.n_features_in_), empty_bits(n, self._n_features_out), p)
-        machine.gibbs(start.rows, chains, n_steps, self._draw_seed(), self._n_sampled, 0)
+        chains = Chains(empty_bits(n, self._n_visible), empty_bits(n, self._n_features_out), p)
+        # Counted before they run: what Ctrl-C breaks off is not drawn again.
+        step = self._n_sampled
         self._n_sampled += n_steps
+        run_chains(engine, machine, start.rows, chains, n_steps, self._draw_seed(), step)
         return chains
 
     def free_energy(self, X: Any) -> Array:

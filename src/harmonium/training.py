@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from harmonium._arrays import empty_bits
+from harmonium._pace import Pace
 from harmonium._visible import pick_rows, values_of
 from harmonium.callbacks import CallbackList
 from harmonium.engine.protocol import (
@@ -27,10 +28,6 @@ from harmonium.engine.protocol import (
 
 Schedule: TypeAlias = "float | Callable[[int], float]"
 
-CHUNK_SECONDS = 0.05
-"""How long one call of the engine should take: often enough for Ctrl-C and a progress bar, rarely
-enough that what Python does between two calls does not show."""
-
 SNAPSHOT_SECONDS = 1.0
 """How old the state may be that a diverged training falls back to."""
 
@@ -40,21 +37,24 @@ class TrainingState:
     """What a training run is at a moment: enough to go on, and to be saved.
 
     `gibbs_steps` numbers the random draws: how many Gibbs steps the chains have made so far.
+    `rows_done` is the place within an epoch that was broken off, a multiple of the batch size.
     """
 
     arrays: TrainingArrays
     seed: int
     epoch: int = 0
     gibbs_steps: int = 0
+    rows_done: int = 0
     history: dict[str, list[float]] = field(default_factory=dict)
 
-    def snapshot(self) -> tuple[TrainingArrays, int]:
+    def snapshot(self) -> TrainingState:
         copies = (None if array is None else array.copy() for array in self.arrays)
-        return TrainingArrays(*copies), self.gibbs_steps  # type: ignore[arg-type]
+        return replace(self, arrays=TrainingArrays(*copies))  # type: ignore[arg-type]
 
-    def restore(self, snapshot: tuple[TrainingArrays, int]) -> None:
-        arrays, self.gibbs_steps = snapshot
-        for to, array in zip(self.arrays, arrays, strict=True):
+    def restore(self, snapshot: TrainingState) -> None:
+        """Go back to a snapshot of the same run, in the same arrays."""
+        self.gibbs_steps, self.rows_done = snapshot.gibbs_steps, snapshot.rows_done
+        for to, array in zip(self.arrays, snapshot.arrays, strict=True):
             if to is not None and array is not None:
                 to[...] = array
 
@@ -103,8 +103,8 @@ class Monitor:
 
     MOST_ROWS = 1000
     FLIPS = 8
-    """Pixels flipped per row for the pseudo-likelihood, the same in every epoch. On digits the curve
-    then moves by 1.4 nats from epoch to epoch; with one flip, drawn anew, by 13."""
+    """Pixels flipped per row for the pseudo-likelihood, the same in every epoch: on digits the
+    curve then moves by 1.4 nats from epoch to epoch; with one flip, drawn anew, by 13."""
 
     def __init__(
         self, engine: Engine, n_hidden: int, train: Rows, held_out: Rows | None, seed: int
@@ -148,19 +148,6 @@ def _mean_free_energy(machine: Machine, rows: Rows) -> float:
     return float(energies.mean())
 
 
-class _Pace:
-    """How many minibatches make a chunk, from how long the last one took."""
-
-    def __init__(self) -> None:
-        self.n_batches = 1
-
-    def learn(self, seconds: float) -> None:
-        # Doubling at most: the first chunk pays for waking the threads and says little. And never
-        # without end, which it would where an epoch is shorter than a chunk.
-        factor = min(2.0, CHUNK_SECONDS / max(seconds, 1e-6))
-        self.n_batches = min(max(1, round(self.n_batches * factor)), 1 << 20)
-
-
 class Training:
     """One run of :meth:`BernoulliRBM.fit`, from a state to a later one.
 
@@ -188,8 +175,8 @@ class Training:
         self.monitor = None
         if plan.metrics or plan.verbose:
             n_hidden = state.arrays.W.shape[1]
-            self.monitor = Monitor(engine, n_hidden, train, held_out, sampling_seed(state.seed))
-        self.pace = _Pace()
+            self.monitor = Monitor(engine, n_hidden, train, held_out, monitor_seed(state.seed))
+        self.pace = Pace()
 
     def run(self) -> None:
         """Train until the last epoch, or until a callback says so.
@@ -206,7 +193,7 @@ class Training:
                 learning_rate = value_at("learning_rate", self.plan.learning_rate, self.state.epoch)
                 momentum = value_at("momentum", self.plan.momentum, self.state.epoch)
                 self._run_epoch(learning_rate, momentum)
-                self.state.epoch += 1
+                self.state.epoch, self.state.rows_done = self.state.epoch + 1, 0
                 metrics = self._measure()
                 now = time.perf_counter()
                 self._record(now - started, learning_rate, metrics)
@@ -225,18 +212,24 @@ class Training:
         order = None
         if plan.shuffle:
             order = self.engine.shuffled_order(n_rows, state.seed, state.epoch)
-        begin = 0
+        first_row, first_step, earlier = state.rows_done, state.gibbs_steps, self.trainer.rows_done
+
+        def locate() -> None:
+            done = self.trainer.rows_done - earlier
+            state.rows_done = first_row + done
+            state.gibbs_steps = first_step + -(-done // plan.batch_size) * plan.n_gibbs_steps
+
         snapshot, snapshot_time = state.snapshot(), time.perf_counter()
-        while begin < n_rows:
-            chunk_began = time.perf_counter()
-            if chunk_began - snapshot_time > SNAPSHOT_SECONDS:
-                snapshot, snapshot_time = state.snapshot(), chunk_began
-            count = min(self.pace.n_batches * plan.batch_size, n_rows - begin)
+        while state.rows_done < n_rows:
+            began = time.perf_counter()
+            if began - snapshot_time > SNAPSHOT_SECONDS:
+                snapshot, snapshot_time = state.snapshot(), began
+            count = min(self.pace.amount * plan.batch_size, n_rows - state.rows_done)
             try:
                 self.trainer.run(
                     self.rows,
                     order,
-                    begin,
+                    state.rows_done,
                     count,
                     plan.batch_size,
                     state.gibbs_steps,
@@ -246,10 +239,15 @@ class Training:
             except FloatingPointError:
                 state.restore(snapshot)
                 raise divergence(learning_rate, f"in epoch {state.epoch + 1}") from None
-            state.gibbs_steps += -(-count // plan.batch_size) * plan.n_gibbs_steps
-            begin += count
-            self.pace.learn(time.perf_counter() - chunk_began)
-            self.callbacks.on_progress(self.estimator, state.epoch + 1, begin / n_rows)
+            except BaseException:
+                # Ctrl-C shows when the call has returned: its updates are done and must count.
+                locate()
+                raise
+            locate()
+            self.pace.learn(time.perf_counter() - began)
+            self.callbacks.on_progress(
+                self.estimator, state.epoch + 1, min(1.0, state.rows_done / n_rows)
+            )
 
     def _measure(self) -> dict[str, float]:
         if self.monitor is None:
@@ -261,8 +259,11 @@ class Training:
     def _record(self, seconds: float, learning_rate: float, metrics: dict[str, float]) -> None:
         row = {"epoch": self.state.epoch, "time": seconds, "learning_rate": learning_rate}
         row |= metrics
-        for name, value in row.items():
-            self.state.history.setdefault(name, []).append(value)
+        history, length = self.state.history, len(self.state.history.get("epoch", []))
+        for name in history.keys() | row.keys():
+            # A resumed run may measure other things than its beginning did.
+            column = history.setdefault(name, [float("nan")] * length)
+            column.append(row.get(name, float("nan")))
 
     def _print_progress(self, metrics: dict[str, float], seconds: float) -> None:
         print(
@@ -281,5 +282,10 @@ def divergence(learning_rate: float, when: str) -> FloatingPointError:
 
 
 def sampling_seed(seed: int) -> int:
-    """Return the key for draws outside training, so that they never repeat those inside."""
+    """Return the key for what the user draws, so that it never repeats what training drew."""
     return seed ^ (1 << 63)
+
+
+def monitor_seed(seed: int) -> int:
+    """Return the key for what metrics draw."""
+    return seed ^ (1 << 62)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harmonium._checks import check_integer
 from harmonium.engine.cpu import CpuEngine
 from harmonium.engine.protocol import Engine
 
@@ -24,10 +25,8 @@ def get_engine(device: str = "cpu", n_threads: int | None = None) -> Engine:
     TypeError
         `n_threads` is not an integer.
     """
-    from harmonium._checks import check_integer
-
     if n_threads is not None:
-        check_integer("n_threads", n_threads, minimum=1)
+        check_integer("n_threads", n_threads, minimum=1, below=2**31)
     if device != "cpu":
         raise ValueError(f"device must be 'cpu', the one device of this version; got {device!r}")
     return CpuEngine(n_threads)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
+from threading import RLock
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,6 +38,17 @@ def _blas_pool() -> Any:
     return threadpoolctl.ThreadpoolController()
 
 
+_blas_is_limited = RLock()
+"""Held while the BLAS has another number of threads than usual. The number is the process's: two
+calls that set it and set it back in turns would leave it wrong."""
+
+
+@contextmanager
+def _blas_threads(n: int) -> Iterator[None]:
+    with _blas_is_limited, _blas_pool().limit(limits=n, user_api="blas"):
+        yield
+
+
 class _Threads:
     """A number of threads, for our kernels and for the BLAS."""
 
@@ -46,10 +59,7 @@ class _Threads:
         """Hold the BLAS to the same number, if one was asked for and the call will use the BLAS."""
         if not (is_used and self.requested):
             return nullcontext()
-        limits: AbstractContextManager[Any] = _blas_pool().limit(
-            limits=self.requested, user_api="blas"
-        )
-        return limits
+        return _blas_threads(self.requested)
 
 
 class _CpuMachine:
@@ -122,6 +132,10 @@ class _CpuTrainer:
         self._core = _core.Trainer(*arrays, *rule, precision, threads.requested)
         self._is_float32 = precision == "float32"
         self._threads = threads
+
+    @property
+    def rows_done(self) -> int:
+        return self._core.rows_done
 
     def run(
         self,

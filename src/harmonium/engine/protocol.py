@@ -116,6 +116,10 @@ class Machine(Protocol):
 class Trainer(Protocol):
     """Contrastive divergence on arrays it shares with the caller."""
 
+    @property
+    def rows_done(self) -> int:
+        """How many rows all updates so far have seen."""
+
     def run(
         self,
         rows: Rows,

@@ -1,0 +1,45 @@
+"""Long work in pieces: short enough for Ctrl-C, long enough that the pieces don't show."""
+
+from __future__ import annotations
+
+import time
+
+from harmonium.engine.protocol import Chains, Engine, Machine, Rows
+
+PIECE_SECONDS = 0.05
+"""How long one call of the engine should take."""
+
+
+class Pace:
+    """How many units of work make a piece, from how long the last one took."""
+
+    def __init__(self) -> None:
+        self.amount = 1
+
+    def learn(self, seconds: float) -> None:
+        # Doubling at most: the first piece pays for waking the threads and says little. And never
+        # without end, which it would where the whole work is shorter than a piece.
+        factor = min(2.0, PIECE_SECONDS / max(seconds, 1e-6))
+        self.amount = min(max(1, round(self.amount * factor)), 1 << 20)
+
+
+def run_chains(
+    engine: Engine,
+    machine: Machine,
+    start: Rows,
+    chains: Chains,
+    n_steps: int,
+    seed: int,
+    step: int = 0,
+    first_row: int = 0,
+) -> None:
+    """Run Gibbs steps from visible rows, as one call of the machine would, in pieces."""
+    pace = Pace()
+    done = 0
+    while done < n_steps:
+        began = time.perf_counter()
+        piece = min(pace.amount, n_steps - done)
+        machine.gibbs(start, chains, piece, seed, step + done, first_row)
+        done += piece
+        start = engine.rows_of_bits(chains.v, start.n_cols)
+        pace.learn(time.perf_counter() - began)
