@@ -71,7 +71,7 @@ CALLS: dict[str, Call] = {
     ),
     "pack": (lambda: _core.pack, lambda: [P, empty(N, 2, dtype=np.uint64), 1], ["in", OUT, INT]),
     "unpack": (lambda: _core.unpack, lambda: [WORDS_V, empty(N, V), 1], ["in", OUT, INT]),
-    "multiply": (lambda: _core.multiply, lambda: [P, W, empty(N, H)], ["in", "in", OUT]),
+    "multiply": (lambda: _core.multiply, lambda: [P, W, empty(N, H), 1], ["in", "in", OUT, INT]),
     "Rows.bits": (lambda: _core.Rows.bits, lambda: [WORDS_V, V], ["in", INT]),
     "Rows.bytes": (lambda: _core.Rows.bytes, lambda: [V_BITS], ["in"]),
     "Rows.real": (lambda: _core.Rows.real, lambda: [P], ["in"]),

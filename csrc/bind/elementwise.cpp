@@ -130,14 +130,14 @@ void unpack(const py::array& words, const py::array& out, int n_threads) {
         unpack_to(matrix_view<std::uint8_t>(out, "out"), kernels().unpack_bytes);
 }
 
-void multiply(const py::array& a, const py::array& b, const py::array& out) {
+void multiply(const py::array& a, const py::array& b, const py::array& out, int n_threads) {
     const auto va = matrix_view<const float>(a, "a"), vb = matrix_view<const float>(b, "b");
     const auto c = matrix_view<float>(out, "out");
     require(va.cols == vb.rows, "a and b do not fit");
     require_shape(c, va.rows, vb.cols, "out");
     require_blas();
     py::gil_scoped_release release;
-    sgemm(Transpose::no, Transpose::no, 1.0f, va, vb, 0.0f, c);
+    sgemm(Transpose::no, Transpose::no, 1.0f, va, vb, 0.0f, c, resolve_threads(n_threads));
 }
 
 py::array_t<std::uint32_t> philox(const py::array_t<std::uint32_t, py::array::c_style>& counters, std::uint64_t seed) {
@@ -166,7 +166,7 @@ void add_elementwise(py::module_& m) {
           py::arg("stream"), py::arg("row0"), py::arg("n_threads"));
     m.def("pack", &pack, py::arg("values"), py::arg("words"), py::arg("n_threads"));
     m.def("unpack", &unpack, py::arg("words"), py::arg("out"), py::arg("n_threads"));
-    m.def("multiply", &multiply, py::arg("a"), py::arg("b"), py::arg("out"));
+    m.def("multiply", &multiply, py::arg("a"), py::arg("b"), py::arg("out"), py::arg("n_threads"));
     m.def("philox", &philox, py::arg("counters"), py::arg("seed"));
     m.attr("NOT_BINARY") = static_cast<std::uint32_t>(scan_not_binary);
     m.attr("OUT_OF_RANGE") = static_cast<std::uint32_t>(scan_out_of_range);

@@ -87,9 +87,9 @@ void Phase::sum_tile(Index first, Index last, Index block, std::int32_t* acc) co
                            acc);
 }
 
-void Phase::add_product(float alpha, float beta, View<float> step) const {
+void Phase::add_product(float alpha, float beta, View<float> step, int n_threads) const {
     sgemm(Transpose::yes, Transpose::no, alpha, {visible_.data(), rows_, n_visible_, n_visible_},
-          {probabilities_.data(), rows_, n_hidden_, n_hidden_}, beta, step);
+          {probabilities_.data(), rows_, n_hidden_, n_hidden_}, beta, step, n_threads);
 }
 
 void ContrastiveDivergence::require_finite_biases(const Rbm& rbm) {
@@ -136,14 +136,14 @@ void ContrastiveDivergence::bias_steps(double rate, float* b_step, float* c_step
     for (Index j = 0; j < n_hidden_; ++j) c_step[j] -= negative[j];
 }
 
-void ContrastiveDivergence::begin_weight_steps(double rate) {
+void ContrastiveDivergence::begin_weight_steps(double rate, int n_threads) {
     a_positive_ = positive_.factor(rate);
     a_negative_ = negative_.factor(rate);
     dense_ = {};
     if (positive_.is_integer()) return;
     dense_ = {dense_step_.reserve(n_visible_ * n_hidden_), n_visible_, n_hidden_, n_hidden_};
-    positive_.add_product(a_positive_, 0.0f, dense_);
-    if (!negative_.is_integer()) negative_.add_product(-a_negative_, 1.0f, dense_);
+    positive_.add_product(a_positive_, 0.0f, dense_, n_threads);
+    if (!negative_.is_integer()) negative_.add_product(-a_negative_, 1.0f, dense_, n_threads);
 }
 
 void ContrastiveDivergence::weight_step(Index first, Index last, Index block, float* step) const {
@@ -168,7 +168,7 @@ void ContrastiveDivergence::weight_step(Index first, Index last, Index block, fl
 
 void ContrastiveDivergence::gradient(View<float> w, float* b, float* c, int n_threads) {
     bias_steps(1.0, b, c);
-    begin_weight_steps(1.0);
+    begin_weight_steps(1.0, n_threads);
     const double work = static_cast<double>(w.rows) * static_cast<double>(w.cols);
     parallel_ranges(ceil_div(w.rows, tile_units), threads_for(work, n_threads), [&](Index begin, Index end, int) {
         alignas(64) float step[tile_units * block_width];

@@ -31,7 +31,7 @@ class Phase {
     // Integer path: Σ_n v_ni·P_nj for units first … last − 1 and one block of hidden units.
     void sum_tile(Index first, Index last, Index block, std::int32_t* acc) const;
     // Float32 path: step = alpha·vᵀp + beta·step.
-    void add_product(float alpha, float beta, View<float> step) const;
+    void add_product(float alpha, float beta, View<float> step, int n_threads) const;
 
     Index rows() const { return rows_; }
 
@@ -64,7 +64,7 @@ class ContrastiveDivergence {
     void bias_steps(double rate, float* b_step, float* c_step);
     // For W, after begin_weight_steps, from any thread: step[8][64] of visible units first … last − 1 (at most
     // tile_units) and one block of hidden units; is_silent tells that it would be zero.
-    void begin_weight_steps(double rate);
+    void begin_weight_steps(double rate, int n_threads);
     void weight_step(Index first, Index last, Index block, float* step) const;
     bool is_silent(Index first, Index last) const {
         return positive_.is_integer() && positive_.is_silent(first, last) && negative_.is_silent(first, last);

@@ -129,7 +129,7 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, bool rows_
         }
         const View<float> y{rbm.scratch().products.reserve(n * outputs), n, outputs, outputs};
         sgemm(Transpose::no, direction == Direction::up ? Transpose::no : Transpose::yes, 1.0f, x, rbm.parameters().w,
-              0.0f, y);
+              0.0f, y, rbm.n_threads());
         const int n_threads = threads_for(4.0 * static_cast<double>(n * outputs), rbm.n_threads());
         parallel_ranges(ceil_div(n, tile_rows), n_threads, [&](Index begin, Index end, int) {
             alignas(64) float tile[tile_rows * block_width];

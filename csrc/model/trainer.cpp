@@ -54,7 +54,7 @@ void Trainer::apply(double learning_rate, double momentum) {
     rule.l1 = static_cast<float>(learning_rate * options_.l1);
     rule.l2 = static_cast<float>(learning_rate * options_.l2);
     rule.use_momentum = !state_.w_velocity.empty();
-    cd_.begin_weight_steps(learning_rate);
+    cd_.begin_weight_steps(learning_rate, rbm_.n_threads());
     update_weights(rule);
     update_biases(rule, learning_rate);
 }

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
-from threading import RLock
+from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,72 +26,73 @@ CoreRows: TypeAlias = Any
 """The extension's Rows: an engine takes those it made itself."""
 
 
-@cache
-def _blas_pool() -> Any:
-    """Return the controller of the BLAS thread pools, which must be loaded to be found."""
-    import threadpoolctl
+class _SerialBlas:
+    """Holds the BLAS to one thread while the extension uses it: the threads are ours.
 
-    from harmonium import _blas  # noqa: F401
+    Two pools that spin after their work would wait for one another (csrc/core/blas.hpp). The number
+    is the process's, so the first call to enter sets it and the last to leave sets it back.
+    """
 
-    return threadpoolctl.ThreadpoolController()
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._calls = 0
+        self._controller: Any = None
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._calls == 0:
+                if self._controller is None:
+                    import threadpoolctl
+
+                    from harmonium import _blas  # noqa: F401  # a pool must be loaded to be found
+
+                    self._controller = threadpoolctl.ThreadpoolController()
+                self._limit = self._controller.limit(limits=1, user_api="blas")
+            self._calls += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._calls -= 1
+            if self._calls == 0:
+                self._limit.restore_original_limits()
 
 
-_blas_is_limited = RLock()
-"""Held while the BLAS has another number of threads than usual. The number is the process's: two
-calls that set it and set it back in turns would leave it wrong."""
-
-
-@contextmanager
-def _blas_threads(n: int) -> Iterator[None]:
-    with _blas_is_limited, _blas_pool().limit(limits=n, user_api="blas"):
-        yield
-
-
-class _Threads:
-    """A number of threads, for our kernels and for the BLAS."""
-
-    def __init__(self, requested: int | None) -> None:
-        self.requested = requested or 0
-
-    def limit_blas(self, is_used: bool) -> AbstractContextManager[Any]:
-        """Hold the BLAS to the same number, if one was asked for and the call will use the BLAS."""
-        if not (is_used and self.requested):
-            return nullcontext()
-        return _blas_threads(self.requested)
+_serial_blas = _SerialBlas()
+_no_blas = nullcontext()
 
 
 class _CpuMachine:
     def __init__(
-        self, W: Float32, b: Float32, c: Float32, precision: Precision, threads: _Threads
+        self, W: Float32, b: Float32, c: Float32, precision: Precision, n_threads: int
     ) -> None:
-        self._core = _core.Rbm(W, b, c, precision, threads.requested)
+        self._core = _core.Rbm(W, b, c, precision, n_threads)
         self._is_float32 = precision == "float32"
-        self._threads = threads
 
-    def _limit_blas(self, rows: CoreRows) -> AbstractContextManager[Any]:
+    def _blas_for(self, rows: CoreRows) -> AbstractContextManager[None]:
         is_real = rows is not None and not rows.is_binary
-        return self._threads.limit_blas(self._is_float32 or is_real)
+        return _serial_blas if self._is_float32 or is_real else _no_blas
 
     def propup(self, v: CoreRows, out: Float32) -> None:
-        with self._limit_blas(v):
+        with self._blas_for(v):
             self._core.propup(v, out)
 
     def propdown(self, h: CoreRows, out: Float32) -> None:
-        with self._limit_blas(h):
+        with self._blas_for(h):
             self._core.propdown(h, out)
 
     def preactivations(self, v: CoreRows, out: Float32) -> None:
-        with self._limit_blas(v):
+        with self._blas_for(v):
             self._core.preactivations(v, out)
 
     def free_energy(self, v: CoreRows, out: NDArray[np.float64]) -> None:
-        with self._limit_blas(v):
+        with self._blas_for(v):
             self._core.free_energy(v, out)
 
     def pseudo_likelihood(
         self, v: CoreRows, seed: int, step: int, n_flips: int, out: NDArray[np.float64]
     ) -> None:
-        with self._limit_blas(v):
+        with self._blas_for(v):
             self._core.pseudo_likelihood(v, seed, step, n_flips, out)
 
     def gibbs(
@@ -106,7 +105,7 @@ class _CpuMachine:
         first_row: int,
     ) -> None:
         v, h, v_probabilities, h_probabilities = chains
-        with self._limit_blas(start):
+        with self._blas_for(start):
             self._core.gibbs(
                 start, v, h, n_steps, seed, step, first_row, v_probabilities, h_probabilities
             )
@@ -121,17 +120,16 @@ class _CpuMachine:
         step: int,
         out: tuple[Float32, Float32, Float32],
     ) -> None:
-        with self._limit_blas(v):
+        with self._blas_for(v):
             self._core.cd_gradient(v, chains, n_gibbs_steps, persistent, seed, step, *out)
 
 
 class _CpuTrainer:
     def __init__(
-        self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision, threads: _Threads
+        self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision, n_threads: int
     ) -> None:
-        self._core = _core.Trainer(*arrays, *rule, precision, threads.requested)
+        self._core = _core.Trainer(*arrays, *rule, precision, n_threads)
         self._is_float32 = precision == "float32"
-        self._threads = threads
 
     @property
     def rows_done(self) -> int:
@@ -148,7 +146,7 @@ class _CpuTrainer:
         learning_rate: float,
         momentum: float,
     ) -> None:
-        with self._threads.limit_blas(self._is_float32 or not rows.is_binary):
+        with _serial_blas if self._is_float32 or not rows.is_binary else _no_blas:
             self._core.run(rows, order, begin, count, batch_size, step, learning_rate, momentum)
 
 
@@ -158,8 +156,7 @@ class CpuEngine:
     name = "cpu"
 
     def __init__(self, n_threads: int | None = None) -> None:
-        self._threads = _Threads(n_threads)
-        self._n = self._threads.requested
+        self._n = n_threads or 0  # 0: as many as OpenMP would take
 
     def sigmoid(self, x: Float32, out: Float32) -> None:
         _core.sigmoid(x, out, self._n)
@@ -180,8 +177,8 @@ class CpuEngine:
         return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
 
     def multiply(self, a: Float32, b: Float32, out: Float32) -> None:
-        with self._threads.limit_blas(True):
-            _core.multiply(a, b, out)
+        with _serial_blas:
+            _core.multiply(a, b, out, self._n)
 
     def pack(self, values: Array, out: Bits) -> tuple[bool, bool]:
         flags = _core.pack(values, out, self._n)
@@ -209,9 +206,9 @@ class CpuEngine:
         )
 
     def machine(self, W: Float32, b: Float32, c: Float32, precision: Precision) -> _CpuMachine:
-        return _CpuMachine(W, b, c, precision, self._threads)
+        return _CpuMachine(W, b, c, precision, self._n)
 
     def trainer(
         self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision
     ) -> _CpuTrainer:
-        return _CpuTrainer(arrays, rule, precision, self._threads)
+        return _CpuTrainer(arrays, rule, precision, self._n)
