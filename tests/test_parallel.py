@@ -234,7 +234,7 @@ def long_calls() -> dict[str, Callable[[], Any]]:
         "sample_bernoulli": lambda: _core.sample_bernoulli(x, x, 0, 0, 0, 0, 1),
         "pack": lambda: _core.pack(flags, words, 1),
         "unpack": lambda: _core.unpack(words, flags, 1),
-        "multiply": lambda: _core.multiply(x[:, :1000], x[:, :1000], product),
+        "multiply": lambda: _core.multiply(x[:, :1000], x[:, :1000], product, 1),
         "propup": lambda: machine.propup(rows, up),
         "propup of reals": lambda: machine.propup(reals, up),
         "propdown": lambda: machine.propdown(hidden_rows, down),

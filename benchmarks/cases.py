@@ -1,0 +1,146 @@
+"""The workloads, in one place: sizes, how much a round does, what it would cost in float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+QUICK = 4  # how many times less work --quick does
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A part of an epoch, from a trained model on: the speed of most of a training run."""
+
+    algorithm: Literal["pcd", "cd"] = "pcd"
+    n_gibbs_steps: int = 1
+    n_visible: int = 784
+    n_hidden: int = 500
+    batch_size: int
+    n_rows: int
+    data: Literal["binary", "grey"] = "binary"
+    learning_rate: float = 0.01  # low, so that contenders stay close enough to compare
+    label: str = ""
+    unit = "samples/s"
+
+    @property
+    def title(self) -> str:
+        grey = ", grey values" if self.data == "grey" else ""
+        return (
+            f"{self.label}{self.algorithm.upper()}-{self.n_gibbs_steps}, "
+            f"{self.n_visible}–{self.n_hidden}, batch {self.batch_size}{grey}"
+        )
+
+    @property
+    def amount(self) -> int:
+        return self.n_rows
+
+    @property
+    def flop(self) -> float:
+        # Up from the data, down and up in every Gibbs step, and the gradient's two products.
+        return 2.0 * (3 + 2 * self.n_gibbs_steps) * self.n_visible * self.n_hidden
+
+    def quick(self) -> Training:
+        return replace(self, n_rows=self.n_rows // QUICK)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gibbs:
+    """Block Gibbs chains of a trained model."""
+
+    n_chains: int
+    n_steps: int
+    n_visible: int = 784
+    n_hidden: int = 500
+    unit = "chain-steps/s"
+
+    @property
+    def title(self) -> str:
+        return f"Gibbs, {self.n_visible}–{self.n_hidden}, {self.n_chains} chains"
+
+    @property
+    def amount(self) -> int:
+        return self.n_chains * self.n_steps
+
+    @property
+    def flop(self) -> float:
+        return 2.0 * 2 * self.n_visible * self.n_hidden
+
+    def quick(self) -> Gibbs:
+        return replace(self, n_steps=self.n_steps // QUICK)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """One pass of rows through the weights: up or down."""
+
+    label: str
+    n_rows: int
+    n_visible: int = 784
+    n_hidden: int = 500
+    data: Literal["binary", "grey"] = "binary"
+    unit = "rows/s"
+
+    @property
+    def title(self) -> str:
+        return f"{self.label}, {self.n_visible}–{self.n_hidden}, {self.n_rows} {self.data} rows"
+
+    @property
+    def amount(self) -> int:
+        return self.n_rows
+
+    @property
+    def flop(self) -> float:
+        return 2.0 * self.n_visible * self.n_hidden
+
+    def quick(self) -> Product:
+        return replace(self, n_rows=self.n_rows // QUICK)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elementwise:
+    """A function of every value of a matrix with 1000 columns."""
+
+    label: str
+    unit: str
+    amount: int = 10_000_000
+    flop = 0.0  # no product, so no roofline
+
+    @property
+    def title(self) -> str:
+        return f"{self.label}, {self.amount:.0e}".replace("e+0", "e")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.amount // 1000, 1000
+
+    def quick(self) -> Elementwise:
+        return replace(self, amount=self.amount // 10)
+
+
+TRAINING = [
+    Training(n_hidden=256, batch_size=10, n_rows=10_000),  # scikit-learn's defaults
+    Training(batch_size=10, n_rows=10_000),
+    Training(batch_size=100, n_rows=20_000),
+    Training(batch_size=10, n_rows=5_000, data="grey"),
+    Training(algorithm="cd", batch_size=100, n_rows=20_000),
+    Training(n_gibbs_steps=15, batch_size=20, n_rows=3_000),  # the deep-learning tutorial's RBM
+    Training(algorithm="cd", n_hidden=1000, batch_size=10, n_rows=5_000),  # and its DBN's layers
+    Training(algorithm="cd", n_visible=1000, n_hidden=1000, batch_size=10, n_rows=5_000),
+]
+GIBBS = [Gibbs(n_chains=1000, n_steps=30), Gibbs(n_chains=20, n_steps=1000)]
+TRANSFORM = [
+    Product(label="transform", n_rows=60_000),
+    Product(label="transform", n_rows=60_000, data="grey"),
+]
+
+# By instruction set.
+ROW_SUMS = [
+    Product(label="propup", n_rows=10_000),
+    Product(label="propdown", n_rows=10_000),
+]
+UPDATE = Training(label="trainer alone, ", batch_size=10, n_rows=10_000)
+BERNOULLI = Elementwise(label="sample_bernoulli", unit="draws/s")
+SIGMOID = Elementwise(label="sigmoid", unit="values/s")
+
+IN_README = [case.title for case in (TRAINING[0], TRAINING[2], TRAINING[5], *GIBBS, TRANSFORM[0])]
