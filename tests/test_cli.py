@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from harmonium import BernoulliRBM, __version__, demo, load
+from harmonium import BernoulliRBM, __version__, commands, load
 from harmonium.cli import build_parser, main
 
 SMALL = ["train", "rbm", "--data", "digits", "--hidden", "8", "--epochs", "2", "--threads", "1"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "HARMONIUM_DEBUG"}
 # Whichever harmonium is tested here, from whatever folder.
-ENVIRONMENT["PYTHONPATH"] = str(Path(demo.__file__).parents[1])
+ENVIRONMENT["PYTHONPATH"] = str(Path(commands.__file__).parents[1])
 
 
 def is_png(path):
@@ -196,7 +196,7 @@ def test_train_writes_the_model_and_pictures_and_prints_one_table(capsys, tmp_pa
         f"{rbm.history_[name][-1]:.4f}"
         for name in ("reconstruction_error", "val_reconstruction_error")
     ]
-    data = demo.load_data("digits")
+    data = commands.load_data("digits")
     (scores,) = (line for line in lines if line.startswith("pseudo-likelihood "))
     score, spread = map(float, re.findall(r"(-[\d.]+) \+- ([\d.]+)", scores)[1])
     # Other draws of the same rows: the standard error is of one more than covers both.
@@ -231,7 +231,7 @@ def test_training_is_the_estimators_with_the_options_as_parameters(capsys, tmp_p
         8, algorithm="cd", n_gibbs_steps=2, learning_rate=0.03, batch_size=50, momentum=0.5,
         l1=0.0001, l2=0.0002, init="normal", random_state=3, precision="float32", n_iter=2,
         n_threads=1,
-    ).fit(demo.load_data("digits", held_out=0).train)  # fmt: skip
+    ).fit(commands.load_data("digits", held_out=0).train)  # fmt: skip
     np.testing.assert_array_equal(load("m.safetensors").components_, rbm.components_)
 
 
@@ -271,7 +271,7 @@ def hide_matplotlib(monkeypatch):
     def find_spec(name, *args):
         return None if name == "matplotlib" else importlib.util.find_spec(name, *args)
 
-    monkeypatch.setattr(demo, "find_spec", find_spec)
+    monkeypatch.setattr(commands, "find_spec", find_spec)
 
 
 def test_without_matplotlib_training_goes_on_and_says_what_is_missing(
@@ -305,13 +305,13 @@ def test_data_may_be_arrays_of_many_kinds(tmp_path):
     scipy.sparse.save_npz("sparse.npz", scipy.sparse.csr_array(bits.astype(np.float32)))
     np.save("bytes.npy", (bits * 255).astype(np.uint8).reshape(40, 2, 3))
     for name in ("bits.npy", "one.npz", "named.npz", "sparse.npz", "bytes.npy"):
-        data = demo.load_data(name, held_out=0)
-        np.testing.assert_array_equal(demo.dense(data.train), bits)
+        data = commands.load_data(name, held_out=0)
+        np.testing.assert_array_equal(commands.dense(data.train), bits)
         assert data.held_out is None
         assert data.image_shape == ((2, 3) if name == "bytes.npy" else None)
-    data = demo.load_data("bits.npy")
+    data = commands.load_data("bits.npy")
     assert (len(data.train), len(data.held_out)) == (36, 4)
-    assert demo.load_data("bits.npy", image_shape=(3, 2)).image_shape == (3, 2)
+    assert commands.load_data("bits.npy", image_shape=(3, 2)).image_shape == (3, 2)
 
 
 def test_binarising():
@@ -319,7 +319,7 @@ def test_binarising():
     np.save("grey.npy", grey)
 
     def load_as(way, **options):
-        return demo.load_data("grey.npy", binarize=way, held_out=0, **options).train
+        return commands.load_data("grey.npy", binarize=way, held_out=0, **options).train
 
     np.testing.assert_array_equal(load_as(None), grey)
     np.testing.assert_array_equal(load_as("threshold"), grey > 0.5)
@@ -332,7 +332,7 @@ def test_binarising():
 
 
 def test_the_digits_are_legible_strokes_in_the_order_of_the_bundled_ones():
-    grey = demo.load_data("digits", binarize="none", held_out=0).train.reshape(-1, 16, 16)
+    grey = commands.load_data("digits", binarize="none", held_out=0).train.reshape(-1, 16, 16)
     assert grey.min() == 0
     assert grey.max() == 1
     from harmonium.datasets import load_digits
@@ -342,11 +342,11 @@ def test_the_digits_are_legible_strokes_in_the_order_of_the_bundled_ones():
 
 
 def test_mnist_is_found_by_name_and_by_path(mnist):
-    named = demo.load_data("mnist")
+    named = commands.load_data("mnist")
     assert named.train.shape == (50_000, 784)
     assert named.held_out.shape == (10_000, 784)
     assert named.image_shape == (28, 28)
-    given = demo.load_data(str(mnist), held_out=59_999)
+    given = commands.load_data(str(mnist), held_out=59_999)
     np.testing.assert_array_equal(given.train[0], named.train[0])
 
 
@@ -428,12 +428,12 @@ def test_debugging_shows_the_traceback(monkeypatch):
 
 
 def test_ctrl_c_saves_the_model_and_says_where(capsys, monkeypatch):
-    class Clock(demo._Clock):
+    class Clock(commands._Clock):
         def on_epoch_end(self, estimator, epoch, metrics):
             if epoch == 2:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "_Clock", Clock)
+    monkeypatch.setattr(commands, "_Clock", Clock)
     assert main([*SMALL, "--epochs", "9", "--quiet", "--output", "m.safetensors"]) == 130
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -448,7 +448,7 @@ def test_ctrl_c_before_the_training_says_that_nothing_was_kept(capsys, monkeypat
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "load_data", interrupted)
+    monkeypatch.setattr(commands, "load_data", interrupted)
     assert main([*SMALL, "--output", "m.safetensors"]) == 130
     assert capsys.readouterr().err == "harmonium: interrupted; nothing was written\n"
     assert list(tmp_path.iterdir()) == []
@@ -500,10 +500,10 @@ def test_samples_are_the_same_for_a_seed_and_others_for_another(capsys, model):
 
 def test_chains_stopped_on_the_way_are_the_chains_that_were_not(model):
     rbm = load(model)
-    *_, (stopped, _) = demo.gibbs_chains(rbm, 4, (0, 1, 7, 30), seed=5)
-    ((straight, p),) = demo.gibbs_chains(rbm, 4, (30,), seed=5)
+    *_, (stopped, _) = commands.gibbs_chains(rbm, 4, (0, 1, 7, 30), seed=5)
+    ((straight, p),) = commands.gibbs_chains(rbm, 4, (30,), seed=5)
     np.testing.assert_array_equal(stopped, straight)
-    ((start, p),) = demo.gibbs_chains(rbm, 4, (0,), seed=5)
+    ((start, p),) = commands.gibbs_chains(rbm, 4, (0,), seed=5)
     np.testing.assert_allclose(p[0], 1 / (1 + np.exp(-rbm.intercept_visible_)), rtol=1e-5)
     assert start.shape == (4, 256)
 
@@ -518,7 +518,7 @@ def test_samples_as_a_picture(capsys, tmp_path, model, options):
 def test_reconstructions(capsys, tmp_path, model):
     common = ["reconstruct", str(model), "--data", "digits"]
     assert main([*common, "-n", "7", "--output", "r.npy"]) == 0
-    held_out = demo.load_data("digits").held_out[:7]
+    held_out = commands.load_data("digits").held_out[:7]
     expected = load(model).reconstruct(held_out)
     np.testing.assert_array_equal(np.load("r.npy"), expected)
     error = np.mean((expected - held_out) ** 2)
@@ -594,5 +594,5 @@ def test_a_closed_pipe_is_no_traceback():
 
 
 def test_table_puts_numbers_right_and_words_left():
-    assert demo.table([("a", "word"), ("long", "w")]) == "a     word\nlong  w"
-    assert demo.table([("", "one"), ("rows", "1,000")]) == "        one\nrows  1,000"
+    assert commands.table([("a", "word"), ("long", "w")]) == "a     word\nlong  w"
+    assert commands.table([("", "one"), ("rows", "1,000")]) == "        one\nrows  1,000"

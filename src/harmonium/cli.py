@@ -1,6 +1,6 @@
 """The command ``harmonium``: arguments, error messages and exit codes.
 
-What the commands do is in :mod:`harmonium.demo` and :mod:`harmonium.info`, which are imported when
+What the commands do is in :mod:`harmonium.commands` and :mod:`harmonium.info`, imported when
 a command runs, so that ``--help`` and ``--version`` answer at once.
 """
 
@@ -406,7 +406,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> None:
-    from harmonium.demo import demo_arguments
+    from harmonium.commands import demo_arguments
 
     equivalent = demo_arguments(arguments.data, arguments.output)
     print(f"harmonium {' '.join(equivalent)}\n", flush=True)
@@ -414,13 +414,13 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from harmonium import demo
+    from harmonium import commands
     from harmonium.rbm import BernoulliRBM
 
     pictures = arguments.pictures
     if pictures is not False:
         try:
-            demo.require_matplotlib()
+            commands.require_matplotlib()
             pictures = True
         except ImportError as error:
             if pictures:
@@ -428,14 +428,14 @@ def _train(arguments: argparse.Namespace) -> None:
             pictures = False
             if not arguments.quiet:
                 print(f"no pictures: {error}", file=sys.stderr)
-    data = demo.load_data(
+    data = commands.load_data(
         arguments.data,
         binarize=arguments.binarize,
         held_out=arguments.validation,
         seed=arguments.seed,
         image_shape=arguments.image_shape,
     )
-    output = demo.Output.at(arguments.output)
+    output = commands.Output.at(arguments.output)
     epochs = arguments.epochs
     if epochs is None:
         epochs = min(max(5, round(SHOWN_ROWS / data.train.shape[0])), 500)
@@ -463,7 +463,7 @@ def _train(arguments: argparse.Namespace) -> None:
         precision=arguments.precision,
         n_threads=arguments.threads,
     )
-    demo.train(
+    commands.train(
         rbm,
         data,
         output,
@@ -476,37 +476,37 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 def _sample(arguments: argparse.Namespace) -> None:
-    from harmonium import demo, load
+    from harmonium import commands, load
 
     output = _result_path(arguments.output)
     rbm = load(arguments.model)
-    shape = demo.checked_shape(arguments.image_shape, rbm.n_features_in_)
-    (states, probabilities), *_ = demo.gibbs_chains(
+    shape = commands.checked_shape(arguments.image_shape, rbm.n_features_in_)
+    (states, probabilities), *_ = commands.gibbs_chains(
         rbm, arguments.n, [arguments.steps], arguments.seed
     )
     samples = probabilities if arguments.probabilities else states
     if output.suffix == ".png":
-        demo.save_tiles(samples, _required_shape(shape, rbm.n_features_in_), output)
+        commands.save_tiles(samples, _required_shape(shape, rbm.n_features_in_), output)
     else:
-        demo.save_array(samples, output)
+        commands.save_array(samples, output)
     print(output)
 
 
 def _reconstruct(arguments: argparse.Namespace) -> None:
     import numpy as np
 
-    from harmonium import demo, load
+    from harmonium import commands, load
 
     output = _result_path(arguments.output)
     rbm = load(arguments.model)
-    data = demo.load_data(
+    data = commands.load_data(
         arguments.data,
         binarize=arguments.binarize,
         held_out=arguments.validation,
         seed=arguments.seed,
         image_shape=arguments.image_shape,
     )
-    rows = demo.dense(data.to_show[: arguments.n])
+    rows = commands.dense(data.to_show[: arguments.n])
     if rows.shape[1] != rbm.n_features_in_:
         raise ValueError(
             f"{arguments.data}: has {rows.shape[1]} units a row, but {arguments.model} was trained "
@@ -515,9 +515,9 @@ def _reconstruct(arguments: argparse.Namespace) -> None:
     reconstructions = rbm.reconstruct(rows)
     if output.suffix == ".png":
         shape = _required_shape(data.image_shape, rows.shape[1])
-        demo.save_reconstructions(rows, reconstructions, shape, output)
+        commands.save_reconstructions(rows, reconstructions, shape, output)
     else:
-        demo.save_array(reconstructions, output)
+        commands.save_array(reconstructions, output)
     error = np.mean(np.square(reconstructions - rows, dtype=np.float64))
     print(f"{len(rows)} rows, mean square error {error:.4f} a unit")
     print(output)
@@ -525,7 +525,7 @@ def _reconstruct(arguments: argparse.Namespace) -> None:
 
 def _result_path(text: str) -> Path:
     """Return a result's path, after what can be known to go wrong with it before the work."""
-    from harmonium.demo import require_matplotlib
+    from harmonium.commands import require_matplotlib
 
     path = Path(text).expanduser()
     if path.suffix not in (".png", ".npy", ".npz"):
@@ -553,7 +553,7 @@ def _fetch(arguments: argparse.Namespace) -> None:
 
 
 def _info(arguments: argparse.Namespace) -> None:
-    from harmonium.demo import table
+    from harmonium.commands import table
     from harmonium.info import environment
 
     print(table(environment()))

@@ -1,4 +1,4 @@
-"""What `harmonium demo` and `harmonium train` do: data, training, a table, pictures.
+"""What the commands of the command line do: data, training, a table, pictures.
 
 The demo is a training with settings of its own, `demo_arguments`; everything else is shared.
 """

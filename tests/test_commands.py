@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from harmonium import demo, load
+from harmonium import commands, load
 from harmonium.cli import build_parser, main
 
 PICTURES = ("filters.png", "reconstructions.png", "samples.png", "training.png")
@@ -13,14 +13,14 @@ PICTURES = ("filters.png", "reconstructions.png", "samples.png", "training.png")
 @pytest.fixture
 def short(monkeypatch):
     """The demo of the digits with fewer epochs."""
-    whole = demo.demo_arguments
+    whole = commands.demo_arguments
 
     def arguments(data, folder):
         own = whole(data, folder)
         own[own.index("--epochs") + 1] = "15"
         return own
 
-    monkeypatch.setattr(demo, "demo_arguments", arguments)
+    monkeypatch.setattr(commands, "demo_arguments", arguments)
 
 
 def test_the_demo_leaves_pictures_and_a_model_that_has_learned(
@@ -46,7 +46,7 @@ def test_the_demo_leaves_pictures_and_a_model_that_has_learned(
 
 @pytest.mark.parametrize("data", ["digits", "mnist"])
 def test_the_demo_is_a_training_anyone_could_have_typed(data):
-    arguments = build_parser().parse_args(demo.demo_arguments(data, "somewhere"))
+    arguments = build_parser().parse_args(commands.demo_arguments(data, "somewhere"))
     assert (arguments.data, arguments.output, arguments.pictures) == (data, "somewhere", True)
 
 
