@@ -57,7 +57,7 @@ Parameters parameters(const py::array& w, const py::array& b, const py::array& c
 }
 
 // BLAS must be there before the GIL is released.
-void prepare(const Rbm& rbm, const Rows& rows) {
+void require_blas_for(const Rbm& rbm, const Rows& rows) {
     if (!rbm.takes_integer_path(rows)) require_blas();
 }
 
@@ -71,7 +71,7 @@ void propagate(PyRbm& self, Direction d, const PyRows& data, const py::array& ou
     require_inputs(rbm, d, rows);
     const auto to = matrix_view<float>(out, "out");
     require_shape(to, rows.rows(), rbm.outputs(d), "out");
-    prepare(rbm, rows);
+    require_blas_for(rbm, rows);
     Working working(self.mutex);
     if (probabilities) {
         HalfStep step;
@@ -180,7 +180,7 @@ void gibbs(PyRbm& self, const py::object& start, const py::array& v, const py::a
     const Rows& rows = py::cast<const PyRows&>(start).rows;
     require_inputs(rbm, Direction::up, rows);
     require(rows.rows() == chains.v.rows, "start and v must have the same number of rows");
-    prepare(rbm, rows);
+    require_blas_for(rbm, rows);
     Working working(self.mutex);
     gibbs_from_visible(rbm, all_of(rows), n_steps, seed, step, row0, chains);
 }
@@ -199,7 +199,7 @@ void cd_gradient(PyRbm& self, const PyRows& data, const py::array& chains, Index
     require_shape(w_out, rbm.n_visible(), rbm.n_hidden(), "dW");
     float* b_out = vector_view<float>(db, rbm.n_visible(), "db");
     float* c_out = vector_view<float>(dc, rbm.n_hidden(), "dc");
-    prepare(rbm, rows);
+    require_blas_for(rbm, rows);
 
     Working working(self.mutex);
     ContrastiveDivergence::require_finite_biases(rbm);
@@ -229,7 +229,7 @@ void add_machine(py::module_& m) {
                  const Rows& v = data.rows;
                  require_inputs(self.rbm, Direction::up, v);
                  double* to = vector_view<double>(out, v.rows(), "out");
-                 prepare(self.rbm, v);
+                 require_blas_for(self.rbm, v);
                  Working working(self.mutex);
                  free_energy(self.rbm, all_of(v), to);
              })
@@ -241,7 +241,7 @@ void add_machine(py::module_& m) {
                  require(self.rbm.n_visible() >= 1, "there is no unit to flip");
                  require(n_flips >= 1 && n_flips <= 4096, "n_flips must be between 1 and 4096");
                  double* to = vector_view<double>(out, v.rows(), "out");
-                 prepare(self.rbm, v);
+                 require_blas_for(self.rbm, v);
                  Working working(self.mutex);
                  pseudo_likelihood(self.rbm, all_of(v), seed, step, n_flips, to);
              })
@@ -298,7 +298,7 @@ void add_trainer(py::module_& m) {
                         require(index[n] >= 0 && index[n] < rows.rows(), "order names a row that is not there");
                 }
                 self.trainer.require_chains(std::min(batch_size, count));
-                prepare(self.trainer.rbm(), rows);
+                require_blas_for(self.trainer.rbm(), rows);
                 Working working(self.mutex);
                 self.trainer.run({rows, begin, count, index}, batch_size, step, learning_rate, momentum);
             },

@@ -17,10 +17,16 @@ void Phase::run(Rbm& rbm, const Batch& visible, HalfStep out) {
         half_step(rbm, Direction::up, visible, out);
         transpose(visible);
     } else {
-        out.probabilities = {probabilities_.reserve(rows_ * n_hidden_), rows_, n_hidden_, n_hidden_};
-        half_step(rbm, Direction::up, visible, out);
+        // Copied once, for the product now and for the gradient later.
         visible_.reserve(rows_ * n_visible_);
-        for (Index n = 0; n < rows_; ++n) visible.rows.copy_values(visible.row(n), &visible_[n * n_visible_]);
+        parallel_ranges(rows_, threads_for(static_cast<double>(rows_ * n_visible_), rbm.n_threads()),
+                        [&](Index begin, Index end, int) {
+                            for (Index n = begin; n < end; ++n)
+                                visible.rows.copy_values(visible.row(n), &visible_[n * n_visible_]);
+                        });
+        const Rows values = Rows::real(View<const float>{visible_.data(), rows_, n_visible_, n_visible_});
+        out.probabilities = {probabilities_.reserve(rows_ * n_hidden_), rows_, n_hidden_, n_hidden_};
+        half_step(rbm, Direction::up, all_of(values), out);
     }
 }
 

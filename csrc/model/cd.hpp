@@ -33,8 +33,6 @@ class Phase {
     // Float32 path: step = alpha·vᵀp + beta·step.
     void add_product(float alpha, float beta, View<float> step, int n_threads) const;
 
-    Index rows() const { return rows_; }
-
   private:
     void transpose(const Batch& visible);
 

@@ -61,12 +61,14 @@ inline Split choose_split(Index rows, Index blocks, double work, int n_threads, 
     return {1, static_cast<int>(std::min<Index>(n, blocks))};
 }
 
+// The share of units that are on in a trained machine, more or less: all that is known of the work before it is done.
+constexpr double usual_density = 0.2;
+
 // Sums of the selected rows of q for each row of `list`, tile by tile: use(row, rows, block, acc).
 template <class List, class Use>
-void for_each_sum(const QuantizedMatrix& q, Index n_rows, List&& list, double density, int n_threads, bool rows_only,
-                  Use&& use) {
+void for_each_sum(const QuantizedMatrix& q, Index n_rows, List&& list, int n_threads, bool rows_only, Use&& use) {
     const double work = static_cast<double>(n_rows) * static_cast<double>(q.blocks()) *
-                        (16.0 + density * static_cast<double>(q.inputs()));
+                        (16.0 + usual_density * static_cast<double>(q.inputs()));
     const Split split = choose_split(n_rows, q.blocks(), work, n_threads, rows_only);
     const Kernels& k = kernels();
     const auto strips = [&](Index row_begin, Index row_end, Index block_begin, Index block_end) {
@@ -99,7 +101,7 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, bool rows_
     if (rbm.takes_integer_path(batch.rows)) {
         const QuantizedMatrix& q = rbm.quantized(direction);
         for_each_sum(
-            q, batch.count, [&](Index n, std::int32_t* out) { return batch.rows.list_ones(batch.row(n), out); }, 0.2,
+            q, batch.count, [&](Index n, std::int32_t* out) { return batch.rows.list_ones(batch.row(n), out); },
             rbm.n_threads(), rows_only,
             [&](Index row, Index rows, Index block, const std::int32_t* acc) {
                 alignas(64) float x[tile_rows * block_width];
