@@ -21,6 +21,14 @@ struct ActiveLists {
     const Index* start;
 };
 
+// Rows given as what changed in them since their sums were taken: index[start[2r]] … index[start[2r + 1] − 1] went on,
+// from there to index[start[2r + 2] − 1] went off. A row that is not carried was all off and its sums 0.
+struct ChangeLists {
+    const std::int32_t* index;
+    const Index* start;
+    const std::uint8_t* is_carried;
+};
+
 // What a scan of values found; combined by "or".
 enum ScanFlag : std::uint32_t {
     scan_not_binary = 1,  // some value is neither 0 nor 1
@@ -85,9 +93,15 @@ struct Kernels {
     void (*draw_bits_f32)(View<const float> p, rng::Draw draw, std::uint32_t row0, Index first_unit,
                           View<std::uint64_t> words);
 
+    // The same from integer sums, of which σ(acc[r][j]·scale[j] + bias[j]) would be p: one block, `cols` of its columns.
+    void (*draw_sums_i32)(const std::int32_t* acc, Index cols, const float* scale, const float* bias, rng::Draw draw,
+                          std::uint32_t row0, Index first_unit, View<std::uint64_t> words);
+
     // ---- rowsum.inc: products with a binary operand ----
     // acc[r][0…63] = Σ block[i][0…63] over the active i of rows begin ≤ r < end; acc starts at row `begin`.
     void (*sum_rows_i16)(ActiveLists rows, Index begin, Index end, const std::int16_t* block, std::int32_t* acc);
+    // The same from the sums of before, which acc holds for rows that are carried.
+    void (*change_rows_i16)(ChangeLists rows, Index begin, Index end, const std::int16_t* block, std::int32_t* acc);
 
     // ---- quantize.inc: 16-bit weights ----
     // max_bits[j] = max(max_bits[j], bits of |m[r][j]|) over the rows of m.

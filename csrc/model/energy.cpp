@@ -39,7 +39,8 @@ void free_energy(Rbm& rbm, const Batch& batch, double* out) {
     Buffer<double> sums;
     sums.reserve_zeros(batch.count * sum_lanes);
     const Kernels& k = kernels();
-    for_each_tile(rbm, Direction::up, batch, true, [&](const Tile& tile) {
+    for_each_tile(rbm, Direction::up, batch, Pass{rbm.n_threads(), true}, [&](const Tile& tile) {
+        tile.fill();
         k.add_softplus_f32(tile.x, tile.rows, tile.cols, &sums[tile.row * sum_lanes]);
     });
     const Index room = ceil_div(rbm.n_visible(), block_width) * block_width;
@@ -109,7 +110,8 @@ void pseudo_likelihood(Rbm& rbm, const Batch& batch, std::uint64_t seed, std::ui
     const Index n_sums = batch.count * sum_lanes;
     before.reserve_zeros(n_sums);
     after.reserve_zeros(n_sums * n_flips);
-    for_each_tile(rbm, Direction::up, batch, true, [&](const Tile& tile) {
+    for_each_tile(rbm, Direction::up, batch, Pass{rbm.n_threads(), true}, [&](const Tile& tile) {
+        tile.fill();
         k.add_softplus_f32(tile.x, tile.rows, tile.cols, &before[tile.row * sum_lanes]);
         alignas(64) float x[tile_rows * block_width];
         for (Index f = 0; f < n_flips; ++f) {

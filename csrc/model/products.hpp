@@ -18,22 +18,65 @@ constexpr Index strip_rows = 128;  // rows that go through one block of weights 
 struct Tile {
     Index row, rows;  // of the batch
     Index block, cols;  // block of outputs, and how many of its 64 columns are not padding
-    float* x;  // rows × 64 pre-activations; may be overwritten
+    float* x;  // rows × 64 pre-activations, on the integer path after fill(); may be overwritten
     const std::int32_t* acc;  // the integer sums behind x; null on the float32 path
+    const float *scale, *bias;  // of the block
+
+    void fill() const {
+        if (acc) kernels().preactivate_i32(acc, rows, scale, bias, x);
+    }
 };
 
-// Lists of ones of consecutive rows.
+// Integer sums of some chains, carried from step to step while the weights stand still: the next sums are these plus the
+// rows of weights that went on minus those that went off, exactly.
+class CarriedSums {
+  public:
+    // Room for so many chains; nothing is known of their sums yet.
+    void reset(Index chains, Index inputs, Index blocks) {
+        chains_ = chains;
+        words_ = ceil_div(inputs, block_width);
+        acc_.reserve(chains * blocks * block_width);
+        states_.reserve(chains * words_);
+        is_known_ = false;
+    }
+    bool is_known() const { return is_known_; }
+    std::int32_t* tile(Index block, Index chain) { return &acc_[(block * chains_ + chain) * block_width]; }
+    // The inputs of a chain whose sums are known.
+    const std::uint64_t* state(Index chain) const { return &states_[chain * words_]; }
+    // The sums are now those of these inputs.
+    void set_states(const Batch& batch) {
+        for (Index n = 0; n < batch.count; ++n) std::copy_n(batch.rows.words(batch.row(n)), words_, &states_[n * words_]);
+        is_known_ = true;
+    }
+
+  private:
+    Index chains_ = 0, words_ = 0;
+    Buffer<std::int32_t> acc_;
+    Buffer<std::uint64_t> states_;
+    bool is_known_ = false;
+};
+
+// Rows as lists of the units that changed.
 class ListBuffer {
   public:
-    // list(row, out) writes the ones of a row and returns how many.
-    template <class F>
-    ActiveLists fill(Index begin, Index end, Index cols, F&& list) {
-        const Index room = ceil_div(cols, block_width) * block_width;
+    // Of rows begin … end − 1 of a batch: since their sums were taken where `carried` has them, else since all were off.
+    ChangeLists fill(const Batch& batch, Index begin, Index end, const CarriedSums* carried) {
+        const Index cols = batch.rows.cols(), room = ceil_div(cols, block_width) * block_width;
         std::int32_t* index = index_.reserve((end - begin) * room);
-        Index* start = start_.reserve(end - begin + 1);
+        Index* start = start_.reserve(2 * (end - begin) + 1);
+        std::uint8_t* is_carried = is_carried_.reserve(end - begin);
         start[0] = 0;
-        for (Index r = begin; r < end; ++r) start[r - begin + 1] = start[r - begin] + list(r, index + start[r - begin]);
-        return {index, start};
+        for (Index r = begin; r < end; ++r, start += 2) {
+            const Index row = batch.row(r);
+            is_carried[r - begin] = carried && carried->is_known();
+            if (is_carried[r - begin]) {
+                start[1] = start[0] + list_difference(batch.rows.words(row), carried->state(r), cols, index + start[0]);
+                start[2] = start[1] + list_difference(carried->state(r), batch.rows.words(row), cols, index + start[1]);
+            } else {
+                start[1] = start[2] = start[0] + batch.rows.list_ones(row, index + start[0]);
+            }
+        }
+        return {index, start_.data(), is_carried};
     }
 
     // One a thread, kept: strips of lists are larger than malloc keeps at hand, and fresh pages cost more than the
@@ -44,8 +87,18 @@ class ListBuffer {
     }
 
   private:
+    // The units that are on in a and off in b.
+    Index list_difference(const std::uint64_t* a, const std::uint64_t* b, Index cols, std::int32_t* out) {
+        const Index words = ceil_div(cols, block_width);
+        std::uint64_t* difference = difference_.reserve(words);
+        for (Index w = 0; w < words; ++w) difference[w] = a[w] & ~b[w];
+        return kernels().list_ones_bits(difference, cols, out);
+    }
+
     Buffer<std::int32_t> index_;
     Buffer<Index> start_;
+    Buffer<std::uint8_t> is_carried_;
+    Buffer<std::uint64_t> difference_;
 };
 
 // How the tiles of a product are dealt to threads. The one place that decides; the results are the same either way.
@@ -64,51 +117,60 @@ inline Split choose_split(Index rows, Index blocks, double work, int n_threads, 
 // The share of units that are on in a trained machine, more or less: all that is known of the work before it is done.
 constexpr double usual_density = 0.2;
 
-// Sums of the selected rows of q for each row of `list`, tile by tile: use(row, rows, block, acc).
-template <class List, class Use>
-void for_each_sum(const QuantizedMatrix& q, Index n_rows, List&& list, int n_threads, bool rows_only, Use&& use) {
+// How a batch is taken through the machine.
+struct Pass {
+    int n_threads;
+    bool rows_only = false;  // a row's tiles come in order of their blocks, all on one thread
+    CarriedSums* carried = nullptr;  // with packed rows: the sums of before, and where those of now are left
+};
+
+inline Split choose_split(const QuantizedMatrix& q, Index n_rows, const Pass& pass) {
     const double work = static_cast<double>(n_rows) * static_cast<double>(q.blocks()) *
                         (16.0 + usual_density * static_cast<double>(q.inputs()));
-    const Split split = choose_split(n_rows, q.blocks(), work, n_threads, rows_only);
+    return choose_split(n_rows, q.blocks(), work, pass.n_threads, pass.rows_only);
+}
+
+// Sums of the selected rows of q for each row of a batch, tile by tile: use(row, rows, block, acc).
+template <class Use>
+void for_each_sum(const QuantizedMatrix& q, const Batch& batch, const Pass& pass, Use&& use) {
+    const Split split = choose_split(q, batch.count, pass);
     const Kernels& k = kernels();
     const auto strips = [&](Index row_begin, Index row_end, Index block_begin, Index block_end) {
         ListBuffer& buffer = ListBuffer::of_this_thread();
-        alignas(64) std::int32_t acc[tile_rows * block_width];
+        alignas(64) std::int32_t local[tile_rows * block_width];
         for (Index strip = row_begin; strip < row_end; strip += strip_rows) {
             const Index end = std::min(strip + strip_rows, row_end);
-            const ActiveLists lists = buffer.fill(strip, end, q.inputs(), list);
+            const ChangeLists lists = buffer.fill(batch, strip, end, pass.carried);
             for (Index block = block_begin; block < block_end; ++block)
                 for (Index row = strip; row < end; row += tile_rows) {
                     const Index rows = std::min(tile_rows, end - row);
-                    k.sum_rows_i16(lists, row - strip, row - strip + rows, q.block(block), acc);
+                    std::int32_t* acc = pass.carried ? pass.carried->tile(block, row) : local;
+                    k.change_rows_i16(lists, row - strip, row - strip + rows, q.block(block), acc);
                     use(row, rows, block, acc);
                 }
         }
     };
     if (split.by_rows > 1)
-        parallel_ranges(n_rows, split.by_rows, [&](Index begin, Index end, int) { strips(begin, end, 0, q.blocks()); });
+        parallel_ranges(batch.count, split.by_rows,
+                        [&](Index begin, Index end, int) { strips(begin, end, 0, q.blocks()); });
     else
         parallel_ranges(q.blocks(), split.by_blocks,
-                        [&](Index begin, Index end, int) { strips(0, n_rows, begin, end); });
+                        [&](Index begin, Index end, int) { strips(0, batch.count, begin, end); });
+    if (pass.carried) pass.carried->set_states(batch);
 }
 
-// Calls use(tile) for every tile of the pre-activations of a batch. With rows_only a row's tiles come in order of their
-// blocks, all on one thread.
+// Calls use(tile) for every tile of the pre-activations of a batch.
 template <class Use>
-void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, bool rows_only, Use&& use) {
+void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, const Pass& pass, Use&& use) {
     const Kernels& k = kernels();
     const float* bias = rbm.padded_bias(direction);
     if (rbm.takes_integer_path(batch.rows)) {
         const QuantizedMatrix& q = rbm.quantized(direction);
-        for_each_sum(
-            q, batch.count, [&](Index n, std::int32_t* out) { return batch.rows.list_ones(batch.row(n), out); },
-            rbm.n_threads(), rows_only,
-            [&](Index row, Index rows, Index block, const std::int32_t* acc) {
-                alignas(64) float x[tile_rows * block_width];
-                const Index j0 = block * block_width;
-                k.preactivate_i32(acc, rows, q.scale() + j0, bias + j0, x);
-                use(Tile{row, rows, block, q.block_cols(block), x, acc});
-            });
+        for_each_sum(q, batch, pass, [&](Index row, Index rows, Index block, const std::int32_t* acc) {
+            alignas(64) float x[tile_rows * block_width];
+            const Index j0 = block * block_width;
+            use(Tile{row, rows, block, q.block_cols(block), x, acc, q.scale() + j0, bias + j0});
+        });
         return;
     }
     // Real values: a strip of rows at a time through sgemm, large enough for the BLAS to run at its full speed.
@@ -122,7 +184,7 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, bool rows_
             all.empty() ? View<const float>{} : all.row_range(batch.begin + strip, batch.begin + strip + n);
         if (all.empty()) {
             float* to = rbm.scratch().inputs.reserve(n * inputs);
-            parallel_ranges(n, threads_for(static_cast<double>(n * inputs), rbm.n_threads()),
+            parallel_ranges(n, threads_for(static_cast<double>(n * inputs), pass.n_threads),
                             [&](Index begin, Index end, int) {
                                 for (Index r = begin; r < end; ++r)
                                     batch.rows.copy_values(batch.row(strip + r), to + r * inputs);
@@ -131,8 +193,8 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, bool rows_
         }
         const View<float> y{rbm.scratch().products.reserve(n * outputs), n, outputs, outputs};
         sgemm(Transpose::no, direction == Direction::up ? Transpose::no : Transpose::yes, 1.0f, x, rbm.parameters().w,
-              0.0f, y, rbm.n_threads());
-        const int n_threads = threads_for(4.0 * static_cast<double>(n * outputs), rbm.n_threads());
+              0.0f, y, pass.n_threads);
+        const int n_threads = threads_for(4.0 * static_cast<double>(n * outputs), pass.n_threads);
         parallel_ranges(ceil_div(n, tile_rows), n_threads, [&](Index begin, Index end, int) {
             alignas(64) float tile[tile_rows * block_width];
             for (Index row = begin * tile_rows; row < std::min(end * tile_rows, n); row += tile_rows)
@@ -140,7 +202,7 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, bool rows_
                     const Index rows = std::min(tile_rows, n - row), j0 = block * block_width;
                     const Index cols = std::min(block_width, outputs - j0);
                     k.preactivate_f32({y.row(row) + j0, rows, cols, y.stride}, bias + j0, tile);
-                    use(Tile{strip + row, rows, block, cols, tile, nullptr});
+                    use(Tile{strip + row, rows, block, cols, tile, nullptr, nullptr, nullptr});
                 }
         });
     }

@@ -37,26 +37,38 @@ QuantizedMatrix& Rbm::quantized(Direction d) {
     return down_;
 }
 
-void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep& out) {
+void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep& out, const Pass& pass) {
     const Kernels& k = kernels();
-    for_each_tile(rbm, direction, batch, false, [&](const Tile& tile) {
+    const bool only_draws = !out.fixed && out.probabilities.empty();
+    for_each_tile(rbm, direction, batch, pass, [&](const Tile& tile) {
         const Index n = tile.rows * block_width, j0 = tile.block * block_width;
+        const auto row0 = out.row0 + static_cast<std::uint32_t>(tile.row);
+        const View<std::uint64_t> words =
+            out.states.empty() ? View<std::uint64_t>{}
+                               : View<std::uint64_t>{out.states.row(tile.row) + tile.block, tile.rows, 1, out.states.stride};
+        if (only_draws && tile.acc) {
+            if (!words.empty()) k.draw_sums_i32(tile.acc, tile.cols, tile.scale, tile.bias, out.draw, row0, j0, words);
+            return;
+        }
+        tile.fill();
         k.sigmoid_f32(tile.x, n, tile.x);
         if (out.fixed)
             k.fix_probabilities(tile.x, n, out.fixed_factor,
                                 out.fixed + (tile.block * batch.count + tile.row) * block_width);
-        if (!out.states.empty())
-            k.draw_bits_f32({tile.x, tile.rows, tile.cols, block_width}, out.draw,
-                            out.row0 + static_cast<std::uint32_t>(tile.row), j0,
-                            {out.states.row(tile.row) + tile.block, tile.rows, 1, out.states.stride});
+        if (!words.empty()) k.draw_bits_f32({tile.x, tile.rows, tile.cols, block_width}, out.draw, row0, j0, words);
         if (!out.probabilities.empty())
             for (Index r = 0; r < tile.rows; ++r)
                 std::copy_n(tile.x + r * block_width, tile.cols, out.probabilities.row(tile.row + r) + j0);
     });
 }
 
+void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep& out) {
+    half_step(rbm, direction, batch, out, Pass{rbm.n_threads()});
+}
+
 void preactivations(Rbm& rbm, Direction direction, const Batch& batch, View<float> out) {
-    for_each_tile(rbm, direction, batch, false, [&](const Tile& tile) {
+    for_each_tile(rbm, direction, batch, Pass{rbm.n_threads()}, [&](const Tile& tile) {
+        tile.fill();
         for (Index r = 0; r < tile.rows; ++r)
             std::copy_n(tile.x + r * block_width, tile.cols, out.row(tile.row + r) + tile.block * block_width);
     });
@@ -64,36 +76,97 @@ void preactivations(Rbm& rbm, Direction direction, const Batch& batch, View<floa
 
 namespace {
 
-// One half of a Gibbs step; `last` also leaves the probabilities.
-void draw_side(Rbm& rbm, Direction direction, const Batch& from, std::uint64_t seed, std::uint64_t step,
-               std::uint32_t row0, const Chains& chains, bool last) {
-    const bool up = direction == Direction::up;
-    HalfStep out;
-    out.states = up ? chains.h : chains.v;
-    out.draw = {seed, step, static_cast<std::uint32_t>(up ? rng::Stream::hidden : rng::Stream::visible)};
-    out.row0 = row0;
-    if (last) out.probabilities = up ? chains.h_probabilities : chains.v_probabilities;
-    half_step(rbm, direction, from, out);
+// Block Gibbs sampling of some chains, their sums carried from step to step.
+class GibbsSampler {
+  public:
+    GibbsSampler(Rbm& rbm, const Chains& chains, Index n_steps, rng::Draw draw, std::uint32_t row0, int n_threads)
+        : rbm_(rbm), chains_(chains), n_steps_(n_steps), draw_(draw), row0_(row0), pass_{n_threads} {
+        carries_ = n_steps > 1 && rbm.precision() == Precision::automatic;
+        if (!carries_) return;
+        sums_of_this_thread(Direction::up).reset(chains.h.rows, rbm.n_visible(), rbm.quantized(Direction::up).blocks());
+        sums_of_this_thread(Direction::down)
+            .reset(chains.h.rows, rbm.n_hidden(), rbm.quantized(Direction::down).blocks());
+    }
+
+    // `start` takes the place of the visible states in the first step; without it each step begins with h.
+    void run(const Batch* start) {
+        const Rows v = Rows::bits(chains_.v, rbm_.n_visible()), h = Rows::bits(chains_.h, rbm_.n_hidden());
+        for (Index t = 0; t < n_steps_; ++t, ++draw_.step) {
+            const bool last = t + 1 == n_steps_;
+            if (start) draw_side(Direction::up, t == 0 ? *start : all_of(v), last);
+            draw_side(Direction::down, all_of(h), last);
+            if (!start) draw_side(Direction::up, all_of(v), last);
+        }
+    }
+
+  private:
+    // Kept: as large as lists are, and allocated as often.
+    static CarriedSums& sums_of_this_thread(Direction direction) {
+        thread_local CarriedSums up, down;
+        return direction == Direction::up ? up : down;
+    }
+
+    // One half of a Gibbs step; `last` also leaves the probabilities.
+    void draw_side(Direction direction, const Batch& from, bool last) {
+        const bool up = direction == Direction::up;
+        HalfStep out;
+        out.states = up ? chains_.h : chains_.v;
+        out.draw = draw_;
+        out.draw.stream = static_cast<std::uint32_t>(up ? rng::Stream::hidden : rng::Stream::visible);
+        out.row0 = row0_;
+        if (last) out.probabilities = up ? chains_.h_probabilities : chains_.v_probabilities;
+        Pass pass = pass_;
+        if (carries_ && from.rows.is_packed()) pass.carried = &sums_of_this_thread(direction);
+        half_step(rbm_, direction, from, out, pass);
+    }
+
+    Rbm& rbm_;
+    Chains chains_;
+    Index n_steps_;
+    rng::Draw draw_;
+    std::uint32_t row0_;
+    Pass pass_;
+    bool carries_;
+};
+
+template <class T>
+View<T> rows_of(View<T> all, Index begin, Index end) {
+    return all.empty() ? all : all.row_range(begin, end);
+}
+
+void gibbs(Rbm& rbm, const Batch* start, Index n_steps, std::uint64_t seed, std::uint64_t step, std::uint32_t row0,
+           const Chains& chains) {
+    const rng::Draw draw{seed, step, 0};
+    const Index n = chains.h.rows;
+    const auto run = [&](Index begin, Index end, int n_threads) {
+        const Chains some{chains.v.row_range(begin, end), chains.h.row_range(begin, end),
+                          rows_of(chains.v_probabilities, begin, end), rows_of(chains.h_probabilities, begin, end)};
+        GibbsSampler sampler(rbm, some, n_steps, draw, row0 + static_cast<std::uint32_t>(begin), n_threads);
+        if (!start) return sampler.run(nullptr);
+        const Batch from{start->rows, start->begin + begin, end - begin, start->order};
+        sampler.run(&from);
+    };
+    if (rbm.precision() == Precision::float32 || (start && !rbm.takes_integer_path(start->rows)))
+        return run(0, n, rbm.n_threads());
+    rbm.quantized(Direction::down);
+    const Split split = choose_split(rbm.quantized(Direction::up), n, Pass{rbm.n_threads()});
+    if (split.by_blocks > 1) return run(0, n, rbm.n_threads());
+    // Chains know nothing of one another: a strip of them takes all its steps before the next begins.
+    parallel_ranges(n, split.by_rows, [&](Index begin, Index end, int) {
+        for (Index strip = begin; strip < end; strip += strip_rows) run(strip, std::min(strip + strip_rows, end), 1);
+    });
 }
 
 }  // namespace
 
 void gibbs_from_visible(Rbm& rbm, const Batch& start, Index n_steps, std::uint64_t seed, std::uint64_t step,
                         std::uint32_t row0, const Chains& chains) {
-    const Rows v = Rows::bits(chains.v, rbm.n_visible()), h = Rows::bits(chains.h, rbm.n_hidden());
-    for (Index t = 0; t < n_steps; ++t, ++step) {
-        draw_side(rbm, Direction::up, t == 0 ? start : all_of(v), seed, step, row0, chains, t + 1 == n_steps);
-        draw_side(rbm, Direction::down, all_of(h), seed, step, row0, chains, t + 1 == n_steps);
-    }
+    gibbs(rbm, &start, n_steps, seed, step, row0, chains);
 }
 
 void gibbs_from_hidden(Rbm& rbm, Index n_steps, std::uint64_t seed, std::uint64_t step, std::uint32_t row0,
                        const Chains& chains) {
-    const Rows v = Rows::bits(chains.v, rbm.n_visible()), h = Rows::bits(chains.h, rbm.n_hidden());
-    for (Index t = 0; t < n_steps; ++t, ++step) {
-        draw_side(rbm, Direction::down, all_of(h), seed, step, row0, chains, t + 1 == n_steps);
-        draw_side(rbm, Direction::up, all_of(v), seed, step, row0, chains, t + 1 == n_steps);
-    }
+    gibbs(rbm, nullptr, n_steps, seed, step, row0, chains);
 }
 
 }  // namespace harmonium

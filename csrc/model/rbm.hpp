@@ -69,7 +69,10 @@ struct HalfStep {
     float fixed_factor = 0;
 };
 
+struct Pass;
+
 // σ(x) of the units on the other side, drawn states of them, or both.
+void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep& out, const Pass& pass);
 void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep& out);
 
 // Pre-activations x themselves.

@@ -25,6 +25,9 @@ class Rows {
 
     // Active units of a binary row, ascending, into `out` with room for cols rounded up to 64; returns how many.
     Index list_ones(Index row, std::int32_t* out) const;
+    // The words of a row of bits; null for rows of another form.
+    const std::uint64_t* words(Index row) const { return kind_ == Kind::bits ? view<std::uint64_t>().row(row) : nullptr; }
+    bool is_packed() const { return kind_ == Kind::bits; }
     // One value of any row.
     float value(Index row, Index col) const;
     // Any row as floats.
