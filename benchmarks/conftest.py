@@ -18,6 +18,7 @@ import scipy
 import scipy.linalg  # loads the BLAS that is to be limited
 import sklearn
 from peers import torch
+from pytensor_rbm import pytensor
 from threadpoolctl import threadpool_limits
 
 import harmonium
@@ -32,6 +33,9 @@ milliseconds: on few cores the next contender would be timed against them."""
 TURN_SECONDS = 0.1
 """What a turn should last at least, by repetition: waking threads and filling caches is not the
 workload."""
+
+ONE_THREAD, AVX2 = PARTS = ("1 thread", "avx2")
+"""Contenders that are harmonium too, with less of the machine."""
 
 _machine: dict[str, Any] = {}
 
@@ -85,16 +89,22 @@ def sgemm_peak(n_threads: int, n: int = 2048) -> float:
 def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
+    machine_info["harmonium"] = describe(config.getoption("threads")) | _machine
+
+
+def describe(n_threads: int) -> dict[str, Any]:
+    """Return what pytest-benchmark does not know of a run: for reports."""
     versions = {"harmonium": harmonium, "NumPy": np, "SciPy": scipy, "scikit-learn": sklearn}
     if torch is not None:
         versions["PyTorch"] = torch
-    machine_info["harmonium"] = {
+    if pytensor is not None:
+        versions["PyTensor"] = pytensor
+    return {
         "versions": {name: module.__version__ for name, module in versions.items()},
         "cores": len(os.sched_getaffinity(0)),
-        "threads": config.getoption("threads"),
+        "threads": n_threads,
         "isa": _core.active_isa(),
         "levels": _core.available_isas()[::-1],
-        **_machine,
     }
 
 
@@ -138,20 +148,23 @@ class Race:
         *,
         agree: Callable[[dict[str, Any]], None],
         table: str = "workloads",
+        shares: Mapping[str, int] | None = None,
     ) -> None:
         """Run every contender once to warm up and compare results by `agree`, then in rounds.
 
-        A workload whose contenders don't agree is not measured.
+        A workload whose contenders don't agree is not measured. A turn of a contender in `shares`
+        does so many times less work than the case's.
         """
         agree({"harmonium": ours(), **{name: other() for name, other in others.items()}})
         ours, repeats = long_enough(ours, self.turn_seconds)
         turns = {name: long_enough(other, self.turn_seconds) for name, other in others.items()}
         seconds: dict[str, list[float]] = {name: [] for name in others}
+        shares = shares or {}
 
         def others_turns() -> None:
             for name, (other, n) in turns.items():
                 time.sleep(SETTLE_SECONDS)
-                seconds[name].append(clock(other) / n)
+                seconds[name].append(clock(other) / n * shares.get(name, 1))
             time.sleep(SETTLE_SECONDS)
 
         # pytest-benchmark calls `setup` before each round, off its clock: the others' turn.
@@ -174,21 +187,43 @@ def race(benchmark: Any, pytestconfig: pytest.Config) -> Race:
     return Race(benchmark, rounds, TURN_SECONDS / (3 if quick else 1))
 
 
+def at_level(level: str, turn: Turn) -> Turn:
+    """Make a turn run at an instruction-set level, wherever the last one left it."""
+
+    def leveled() -> Any:
+        _core.set_isa(level)
+        return turn()
+
+    return leveled
+
+
 @pytest.fixture
 def by_level() -> Iterator[Callable[[Callable[[], Turn]], tuple[Turn, dict[str, Turn]]]]:
     """Make turns for every instruction-set level: the best one, and the others by name."""
     active = _core.active_isa()
 
-    def at(level: str, turn: Turn) -> Turn:
-        def leveled() -> Any:
-            _core.set_isa(level)
-            return turn()
-
-        return leveled
-
     def turns(make: Callable[[], Turn]) -> tuple[Turn, dict[str, Turn]]:
         best, *lower = reversed(_core.available_isas())
-        return at(best, make()), {level: at(level, make()) for level in lower}
+        return at_level(best, make()), {level: at_level(level, make()) for level in lower}
+
+    yield turns
+    _core.set_isa(active)
+
+
+@pytest.fixture
+def by_part(
+    threads: int,
+) -> Iterator[Callable[[Callable[[int], Turn]], tuple[Turn, dict[str, Turn]]]]:
+    """Make harmonium's turn, of so many threads, and the same with less: one thread, AVX2 alone."""
+    active = _core.active_isa()
+
+    def turns(make: Callable[[int], Turn]) -> tuple[Turn, dict[str, Turn]]:
+        less = {}
+        if threads > 1:
+            less[ONE_THREAD] = at_level(active, make(1))
+        if active != AVX2 and AVX2 in _core.available_isas():
+            less[AVX2] = at_level(AVX2, make(threads))
+        return at_level(active, make(threads)), less
 
     yield turns
     _core.set_isa(active)

@@ -1,14 +1,16 @@
-"""MNIST, and models trained on it: speed depends on how many units are on, so random weights would
-tell little."""
+"""MNIST, documents, and models trained on them: speed depends on how many units are on, so random
+weights would tell little."""
 
 from __future__ import annotations
 
 import hashlib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 from numpy.typing import NDArray
 
 import harmonium
@@ -44,8 +46,31 @@ def hidden_states() -> Float32:
     return harmonium.ops.sample_bernoulli(p, seed=0, out=p)
 
 
-def rows(n_visible: int, kind: str = "binary") -> Float32:
+@cache
+def documents() -> scipy.sparse.csr_matrix:
+    """Which of 20 000 words are in each of 10 000 documents, 100 on average: ones in float32 CSR.
+
+    Words are drawn with Zipf's frequencies, documents differ in length, columns are in no order.
+    """
+    n_documents, n_words, mean_draws = 10_000, 20_000, 137  # 100 words, some of them repeated
+    rng = np.random.default_rng(0)
+    lengths = rng.poisson(rng.gamma(4, mean_draws / 4, n_documents))
+    frequency = 1 / np.arange(1, n_words + 1)
+    ends = np.cumsum(frequency / frequency.sum())
+    rank = np.searchsorted(ends[:-1], rng.random(lengths.sum()))
+    words = rng.permutation(n_words)[rank].astype(np.int32)
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    ones = np.ones(len(words), np.float32)
+    X = scipy.sparse.csr_matrix((ones, words, starts), shape=(n_documents, n_words))
+    X.sum_duplicates()
+    X.data[:] = 1
+    return X
+
+
+def rows(n_visible: int, kind: str = "binary") -> Any:
     """Return the training data of a layer."""
+    if n_visible == 20_000:
+        return documents()
     if n_visible == 1000:
         return hidden_states()
     return grey() if kind == "grey" else binary()
@@ -65,6 +90,8 @@ def model_path(n_visible: int, n_hidden: int) -> Path:
             learning_rate=0.05,
             batch_size=N_CHAINS,
             n_iter=EPOCHS,
+            # Thousands of updates would pass before the biases of rare words were learnt.
+            init="data" if scipy.sparse.issparse(X) else "normal",
             random_state=0,
             metrics=False,
         )

@@ -12,7 +12,7 @@ try:
 except ImportError:
     torch = None  # type: ignore[assignment]
 
-NO_TORCH = 'PyTorch is not installed, so its column is empty: `pip install "harmonium[bench]"`'
+INSTALL = '`pip install "harmonium[bench]"`'
 
 
 def sklearn_twin(model: Any) -> SklearnRBM:
@@ -38,6 +38,9 @@ class TorchRBM:
     def twin(cls, model: Any) -> TorchRBM:
         """Copy a harmonium or scikit-learn model."""
         return cls(model.components_.T, model.intercept_visible_, model.intercept_hidden_)
+
+    def parameters(self) -> tuple[Any, Any, Any]:
+        return self.W.numpy(), self.b.numpy(), self.c.numpy()
 
     def propup(self, v: Any) -> Any:
         return torch.addmm(self.c, v, self.W).sigmoid_()

@@ -23,6 +23,11 @@ struct View {
     operator View<const T>() const { return {data, rows, cols, stride}; }
 };
 
+// begin … end − 1
+struct Range {
+    Index begin, end;
+};
+
 inline Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
 
 }  // namespace harmonium

@@ -57,8 +57,15 @@ struct UpdateTile {
     std::int16_t* down;  // column c at down + c·64, its rows contiguous
     const float* up_inverse_scale;  // 64
     const float* down_inverse_scale;  // 8
-    std::uint32_t* col_max;  // 64: set to the largest |w| of each column, as the bits of a float
+    std::uint32_t* col_max;  // 64, all written: set to the largest |w| of each column, as the bits of a float
     std::uint32_t* row_max;  // 8: raised to the largest |w| of each row
+};
+
+// The statistics behind one tile of the step: rows of probabilities, 64 wide, selected by lists, one a visible unit.
+struct CdTile {
+    ActiveLists positive, negative;
+    const std::int16_t *p_positive, *p_negative;
+    float a_positive, a_negative;
 };
 
 struct Kernels {
@@ -117,9 +124,9 @@ struct Kernels {
     void (*quantize_transposed_f32)(View<const float> m, const float* inverse_scale, std::int16_t* q);
 
     // ---- update.inc: the pass over W ----
-    // out[i] = float(pos[i])·a_pos − float(neg[i])·a_neg
-    void (*difference_i32)(const std::int32_t* pos, const std::int32_t* neg, Index n, float a_pos, float a_neg,
-                           float* out);
+    // out[r][j] = float(Σ p_positive[n][j])·a_positive − float(Σ p_negative[n][j])·a_negative over the rows n listed for
+    // unit r < rows.
+    void (*cd_step_i16)(const CdTile& tile, Index rows, float* out);
     // out[i] = g[i] − float(neg[i])·a_neg: a float32 positive phase with an integer negative one.
     void (*difference_f32)(const float* g, const std::int32_t* neg, Index n, float a_neg, float* out);
     void (*update_tile)(const UpdateTile& tile, const UpdateRule& rule);

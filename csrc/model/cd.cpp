@@ -5,92 +5,133 @@
 
 namespace harmonium {
 
-void Phase::run(Rbm& rbm, const Batch& visible, HalfStep out) {
-    rows_ = visible.count;
-    n_visible_ = rbm.n_visible();
-    n_hidden_ = rbm.n_hidden();
-    is_integer_ = rbm.takes_integer_path(visible.rows);
-    if (is_integer_) {
-        largest_ = largest_term(rows_);
-        out.fixed = fixed_.reserve(ceil_div(n_hidden_, block_width) * rows_ * block_width);
-        out.fixed_factor = static_cast<float>(largest_);
-        half_step(rbm, Direction::up, visible, out);
-        transpose(visible);
-    } else {
-        // Copied once, for the product now and for the gradient later.
-        visible_.reserve(rows_ * n_visible_);
-        parallel_ranges(rows_, threads_for(static_cast<double>(rows_ * n_visible_), rbm.n_threads()),
-                        [&](Index begin, Index end, int) {
-                            for (Index n = begin; n < end; ++n)
-                                visible.rows.copy_values(visible.row(n), &visible_[n * n_visible_]);
-                        });
-        const Rows values = Rows::real(View<const float>{visible_.data(), rows_, n_visible_, n_visible_});
-        out.probabilities = {probabilities_.reserve(rows_ * n_hidden_), rows_, n_hidden_, n_hidden_};
-        half_step(rbm, Direction::up, all_of(values), out);
+void SharedSums::begin(const Shares& shares, Rbm& rbm, Index rows) {
+    shares_ = shares;
+    rows_ = rows;
+    parts_.resize(static_cast<std::size_t>(shares.count()));
+    for (int s = 0; s < shares.count(); ++s) {
+        const Range units = shares.units(s);
+        parts_[static_cast<std::size_t>(s)].reset(rows, units.end - units.begin,
+                                                  rbm.quantized(Direction::up).blocks());
     }
 }
 
-// The rows each unit is on in, from the units that are on in each row: a counting sort, so the rows of a unit ascend.
-void Phase::transpose(const Batch& visible) {
-    const Index room = ceil_div(n_visible_, block_width) * block_width;
-    std::int32_t* ones = ones_.reserve(rows_ * room);
-    Index* next = next_.reserve(rows_ + n_visible_);
-    Index* row_end = next + n_visible_;
-    Index* start = start_.reserve(n_visible_ + 1);
-    std::fill_n(start, n_visible_ + 1, Index{0});
-    Index total = 0;
-    for (Index n = 0; n < rows_; ++n) {
-        const Index count = visible.rows.list_ones(visible.row(n), ones + total);
-        for (Index k = total; k < total + count; ++k) ++start[ones[k] + 1];
-        row_end[n] = total += count;
+void SharedSums::sum(int share, Rbm& rbm, const Batch& visible, const ListBuffer* ones, bool carry) {
+    CarriedSums& part = parts_[static_cast<std::size_t>(share)];
+    const Range units = shares_.units(share);
+    const QuantizedMatrix& q = rbm.quantized(Direction::up);
+    const ChangeLists& lists = part.is_known() || !ones
+                                   ? ListBuffer::of_this_thread().fill(visible, 0, rows_, units, &part)
+                                   : ones->lists();
+    for (Index block = 0; block < q.blocks(); ++block)
+        kernels().change_rows_i16(lists, 0, rows_, q.block(block) + units.begin * block_width, part.tile(block, 0));
+    if (carry) part.set_states(visible, units.begin);
+}
+
+void SharedSums::gather(Index block, Index row, Index rows, std::int32_t* acc) {
+    const Index n = rows * block_width;
+    std::copy_n(parts_[0].tile(block, row), n, acc);
+    for (std::size_t s = 1; s < parts_.size(); ++s) {
+        const std::int32_t* part = parts_[s].tile(block, row);
+        for (Index i = 0; i < n; ++i) acc[i] += part[i];
     }
-    std::partial_sum(start, start + n_visible_ + 1, start);
-    std::copy_n(start, n_visible_, next);
-    std::int32_t* index = index_.reserve(total);
+}
+
+void Phase::begin(const Shares& shares, Rbm& rbm, Index rows, bool is_integer) {
+    shares_ = shares;
+    share_.resize(static_cast<std::size_t>(shares.count()));
+    rows_ = rows;
+    n_visible_ = rbm.n_visible();
+    n_hidden_ = rbm.n_hidden();
+    is_integer_ = is_integer;
+    largest_ = is_integer ? largest_term(rows) : 0;
+    if (is_integer) fixed_.reserve(ceil_div(n_hidden_, block_width) * rows_ * block_width);
+}
+
+HalfStep Phase::kept(HalfStep out) {
+    if (is_integer_) {
+        out.fixed = fixed_.data();
+        out.fixed_factor = static_cast<float>(largest_);
+    } else {
+        out.probabilities = {probabilities_.reserve(rows_ * n_hidden_), rows_, n_hidden_, n_hidden_};
+    }
+    return out;
+}
+
+void Phase::run(Rbm& rbm, const Batch& visible, const HalfStep& out) {
+    if (is_integer_) {
+        half_step(rbm, Direction::up, visible, kept(out));
+        shares_.for_each([&](int share) { list(share, visible); });
+        return;
+    }
+    // Copied once, for the product now and for the gradient later.
+    visible_.reserve(rows_ * n_visible_);
+    parallel_ranges(rows_, threads_for(static_cast<double>(rows_ * n_visible_), rbm.n_threads()),
+                    [&](Index begin, Index end, int) {
+                        for (Index n = begin; n < end; ++n)
+                            visible.rows.copy_values(visible.row(n), &visible_[n * n_visible_]);
+                    });
+    const Rows values = Rows::real(View<const float>{visible_.data(), rows_, n_visible_, n_visible_});
+    half_step(rbm, Direction::up, all_of(values), kept(out));
+}
+
+// And the rows each unit is on in, from the units that are on in each row: a counting sort, so the rows of a unit ascend.
+const ListBuffer& Phase::list(int share, const Batch& visible) {
+    Share& mine = share_[static_cast<std::size_t>(share)];
+    const Range units = shares_.units(share);
+    const Index n_units = units.end - units.begin;
+    const ChangeLists& rows = mine.lists.fill(visible, 0, rows_, units, nullptr);
+    Index* start = mine.start.reserve_zeros(n_units + 1);
+    Index* next = mine.next.reserve(n_units);
+    const Index total = rows.start[2 * rows_];
+    for (Index k = 0; k < total; ++k) ++start[rows.index[k] + 1];
+    std::partial_sum(start, start + n_units + 1, start);
+    std::copy_n(start, n_units, next);
+    std::int32_t* index = mine.index.reserve(total);
     for (Index n = 0, k = 0; n < rows_; ++n)
-        for (; k < row_end[n]; ++k) index[next[ones[k]]++] = static_cast<std::int32_t>(n);
+        for (; k < rows.start[2 * n + 2]; ++k) index[next[rows.index[k]]++] = static_cast<std::int32_t>(n);
+    return mine.lists;
+}
+
+ActiveLists Phase::rows_of(int share, Index first) const {
+    const Share& mine = share_[static_cast<std::size_t>(share)];
+    return {mine.index.data(), mine.start.data() + first - shares_.units(share).begin};
 }
 
 float Phase::factor(double rate) const {
     return static_cast<float>(rate / (static_cast<double>(rows_) * (is_integer_ ? largest_ : 1)));
 }
 
-void Phase::mean_visible(double rate, float* out) const {
+void Phase::mean_visible(double rate, int share, float* out) const {
     const float a = static_cast<float>(rate / static_cast<double>(rows_));
-    for (Index i = 0; i < n_visible_; ++i) {
+    const Range units = shares_.units(share);
+    const Index* start = is_integer_ ? rows_of(share, units.begin).start : nullptr;
+    for (Index i = 0; i < units.end - units.begin; ++i) {
         if (is_integer_) {
-            out[i] = static_cast<float>(start_[i + 1] - start_[i]) * a;
+            out[i] = static_cast<float>(start[i + 1] - start[i]) * a;
         } else {
             double sum = 0;
-            for (Index n = 0; n < rows_; ++n) sum += static_cast<double>(visible_[n * n_visible_ + i]);
+            for (Index n = 0; n < rows_; ++n) sum += static_cast<double>(visible_[n * n_visible_ + units.begin + i]);
             out[i] = static_cast<float>(sum) * a;
         }
     }
 }
 
-void Phase::mean_hidden(double rate, float* out) const {
+void Phase::mean_hidden(double rate, Index block, float* out) const {
     const float a = factor(rate);
+    const Index j0 = block * block_width, cols = std::min(block_width, n_hidden_ - j0);
     if (is_integer_) {
-        for (Index j0 = 0; j0 < n_hidden_; j0 += block_width) {
-            const std::int16_t* p = fixed_.data() + j0 * rows_;
-            std::int32_t sum[block_width] = {};
-            for (Index n = 0; n < rows_; ++n)
-                for (Index j = 0; j < block_width; ++j) sum[j] += p[n * block_width + j];
-            for (Index j = j0; j < std::min(j0 + block_width, n_hidden_); ++j)
-                out[j] = static_cast<float>(sum[j - j0]) * a;
-        }
+        const std::int16_t* p = fixed(block);
+        std::int32_t sum[block_width] = {};
+        for (Index n = 0; n < rows_; ++n)
+            for (Index j = 0; j < block_width; ++j) sum[j] += p[n * block_width + j];
+        for (Index j = 0; j < cols; ++j) out[j] = static_cast<float>(sum[j]) * a;
         return;
     }
-    for (Index j = 0; j < n_hidden_; ++j) {
-        double sum = 0;
-        for (Index n = 0; n < rows_; ++n) sum += static_cast<double>(probabilities_[n * n_hidden_ + j]);
-        out[j] = static_cast<float>(sum) * a;
-    }
-}
-
-void Phase::sum_tile(Index first, Index last, Index block, std::int32_t* acc) const {
-    kernels().sum_rows_i16({index_.data(), start_.data()}, first, last, fixed_.data() + block * rows_ * block_width,
-                           acc);
+    double sum[block_width] = {};
+    for (Index n = 0; n < rows_; ++n)
+        for (Index j = 0; j < cols; ++j) sum[j] += static_cast<double>(probabilities_[n * n_hidden_ + j0 + j]);
+    for (Index j = 0; j < cols; ++j) out[j] = static_cast<float>(sum[j]) * a;
 }
 
 void Phase::add_product(float alpha, float beta, View<float> step, int n_threads) const {
@@ -106,25 +147,120 @@ void ContrastiveDivergence::require_finite_biases(const Rbm& rbm) {
     if (most >= infinity) throw NonFiniteParameters("the biases");
 }
 
+namespace {
+
+// Up to so many rows the hidden units' sums are taken in parts, share by share; with more of them the parts are more to
+// exchange than the weights.
+constexpr Index few_rows = 64;
+
+HalfStep drawing(View<std::uint64_t> to, const CdOptions& options, rng::Stream stream, std::uint64_t step) {
+    HalfStep out;
+    out.states = to;
+    out.draw = {options.seed, step, static_cast<std::uint32_t>(stream)};
+    return out;
+}
+
+}  // namespace
+
 void ContrastiveDivergence::run(Rbm& rbm, const Batch& data, View<std::uint64_t> chains, const CdOptions& options) {
     n_visible_ = rbm.n_visible();
     n_hidden_ = rbm.n_hidden();
-    const Index words = ceil_div(n_visible_, block_width);
-    const View<std::uint64_t> states{visible_states_.reserve(chains.rows * words), chains.rows, words, words};
+    const double weights = static_cast<double>(n_visible_) * static_cast<double>(n_hidden_);
+    shares_ = {n_visible_, static_cast<int>(std::min<Index>(threads_for(weights, rbm.n_threads()),
+                                                            ceil_div(n_visible_, block_width)))};
+    const bool data_is_integer = rbm.takes_integer_path(data.rows), chain_is_integer = rbm.precision() == Precision::automatic;
+    positive_.begin(shares_, rbm, data.count, data_is_integer);
+    negative_.begin(shares_, rbm, chains.rows, chain_is_integer);
+    visible_states_.reserve(chains.rows * ceil_div(n_visible_, block_width));
+    if (data_is_integer && chain_is_integer && std::max(data.count, chains.rows) <= few_rows)
+        run_by_shares(rbm, data, chains, options);
+    else
+        run_by_rows(rbm, data, chains, options);
+}
+
+void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std::uint64_t> chains,
+                                          const CdOptions& options) {
+    const Index words = ceil_div(n_visible_, block_width), blocks = ceil_div(n_hidden_, block_width);
+    const View<std::uint64_t> states{visible_states_.data(), chains.rows, words, words};
     const Rows v = Rows::bits(states, n_visible_), h = Rows::bits(chains, n_hidden_);
-    const auto draw = [&](View<std::uint64_t> to, rng::Stream stream, std::uint64_t step) {
-        HalfStep out;
-        out.states = to;
-        out.draw = {options.seed, step, static_cast<std::uint32_t>(stream)};
-        return out;
+    const QuantizedMatrix& down = rbm.quantized(Direction::down);
+    rbm.quantized(Direction::up);
+    const bool carry = options.n_gibbs_steps > 1;
+    if (carry) visible_sums_.reset(chains.rows, n_hidden_, down.blocks());
+    positive_sums_.begin(shares_, rbm, data.count);
+    chain_sums_.begin(shares_, rbm, chains.rows);
+
+    const auto positive_up = [&](int share) {
+        positive_sums_.sum(share, rbm, data, &positive_.list(share, data), false);
+    };
+    const auto chain_down_and_up = [&](int share, Index t) {
+        const HalfStep out = drawing(states, options, rng::Stream::visible, options.step + static_cast<std::uint64_t>(t));
+        alignas(64) float x[tile_rows * block_width];
+        sum_strips(down, all_of(h), {0, chains.rows}, shares_.blocks(share), carry ? &visible_sums_ : nullptr,
+                   [&](Index row, Index rows, Index block, const std::int32_t* acc) {
+                       finish_tile(tile_of(rbm, Direction::down, row, rows, block, acc, x), out, chains.rows);
+                   });
+        const bool last = t + 1 == options.n_gibbs_steps;
+        chain_sums_.sum(share, rbm, all_of(v), last ? &negative_.list(share, all_of(v)) : nullptr, carry);
+    };
+    const auto finish = [&](SharedSums& sums, Index rows, Index block, const HalfStep& out) {
+        alignas(64) std::int32_t acc[tile_rows * block_width];
+        alignas(64) float x[tile_rows * block_width];
+        for (Index row = 0; row < rows; row += tile_rows) {
+            const Index n = std::min(tile_rows, rows - row);
+            sums.gather(block, row, n, acc);
+            finish_tile(tile_of(rbm, Direction::up, row, n, block, acc, x), out, rows);
+        }
+    };
+    const auto finish_positive = [&](Index block) {
+        finish(positive_sums_, data.count, block,
+               positive_.kept(options.persistent ? HalfStep{}
+                                                 : drawing(chains, options, rng::Stream::hidden_start, options.step)));
+    };
+    const auto finish_chain = [&](Index block, Index t) {
+        const bool last = t + 1 == options.n_gibbs_steps;
+        const HalfStep out = last && !options.persistent
+                                 ? HalfStep{}
+                                 : drawing(chains, options, rng::Stream::hidden, options.step + static_cast<std::uint64_t>(t));
+        finish(chain_sums_, chains.rows, block, last ? negative_.kept(out) : out);
+    };
+    const auto for_each_block = [&](auto&& f) {
+        parallel_ranges(blocks, shares_.count(), [&](Index begin, Index end, int) {
+            for (Index block = begin; block < end; ++block) f(block);
+        });
     };
 
-    positive_.run(rbm, data, options.persistent ? HalfStep{} : draw(chains, rng::Stream::hidden_start, options.step));
+    // Persistent chains go down while the data go up; those of CD begin with what the data drew.
+    if (!options.persistent) {
+        shares_.for_each(positive_up);
+        for_each_block(finish_positive);
+    }
+    for (Index t = 0; t < options.n_gibbs_steps; ++t) {
+        const bool with_data = options.persistent && t == 0;
+        shares_.for_each([&](int share) {
+            if (with_data) positive_up(share);
+            chain_down_and_up(share, t);
+        });
+        if (carry) visible_sums_.set_states(all_of(h));
+        for_each_block([&](Index block) {
+            if (with_data) finish_positive(block);
+            finish_chain(block, t);
+        });
+    }
+}
+
+void ContrastiveDivergence::run_by_rows(Rbm& rbm, const Batch& data, View<std::uint64_t> chains,
+                                        const CdOptions& options) {
+    const Index words = ceil_div(n_visible_, block_width);
+    const View<std::uint64_t> states{visible_states_.data(), chains.rows, words, words};
+    const Rows v = Rows::bits(states, n_visible_), h = Rows::bits(chains, n_hidden_);
+    positive_.run(rbm, data,
+                  options.persistent ? HalfStep{} : drawing(chains, options, rng::Stream::hidden_start, options.step));
     for (Index t = 0; t < options.n_gibbs_steps; ++t) {
         const std::uint64_t step = options.step + static_cast<std::uint64_t>(t);
         const bool last = t + 1 == options.n_gibbs_steps;
-        half_step(rbm, Direction::down, all_of(h), draw(states, rng::Stream::visible, step));
-        const HalfStep up = last && !options.persistent ? HalfStep{} : draw(chains, rng::Stream::hidden, step);
+        half_step(rbm, Direction::down, all_of(h), drawing(states, options, rng::Stream::visible, step));
+        const HalfStep up = last && !options.persistent ? HalfStep{} : drawing(chains, options, rng::Stream::hidden, step);
         if (last)
             negative_.run(rbm, all_of(v), up);
         else
@@ -132,14 +268,20 @@ void ContrastiveDivergence::run(Rbm& rbm, const Batch& data, View<std::uint64_t>
     }
 }
 
-void ContrastiveDivergence::bias_steps(double rate, float* b_step, float* c_step) {
-    float* negative = bias_step_.reserve(std::max(n_visible_, n_hidden_));
-    positive_.mean_visible(rate, b_step);
-    negative_.mean_visible(rate, negative);
-    for (Index i = 0; i < n_visible_; ++i) b_step[i] -= negative[i];
-    positive_.mean_hidden(rate, c_step);
-    negative_.mean_hidden(rate, negative);
-    for (Index j = 0; j < n_hidden_; ++j) c_step[j] -= negative[j];
+void ContrastiveDivergence::visible_bias_step(double rate, int share, float* step) const {
+    const Range units = shares_.units(share);
+    std::vector<float> negative(static_cast<std::size_t>(units.end - units.begin));
+    positive_.mean_visible(rate, share, step);
+    negative_.mean_visible(rate, share, negative.data());
+    for (std::size_t i = 0; i < negative.size(); ++i) step[i] -= negative[i];
+}
+
+void ContrastiveDivergence::hidden_bias_step(double rate, Index block, float* step) const {
+    float negative[block_width] = {};
+    positive_.mean_hidden(rate, block, step);
+    negative_.mean_hidden(rate, block, negative);
+    const Index cols = std::min(block_width, n_hidden_ - block * block_width);
+    for (Index j = 0; j < cols; ++j) step[j] -= negative[j];
 }
 
 void ContrastiveDivergence::begin_weight_steps(double rate, int n_threads) {
@@ -152,17 +294,26 @@ void ContrastiveDivergence::begin_weight_steps(double rate, int n_threads) {
     if (!negative_.is_integer()) negative_.add_product(-a_negative_, 1.0f, dense_, n_threads);
 }
 
-void ContrastiveDivergence::weight_step(Index first, Index last, Index block, float* step) const {
+bool ContrastiveDivergence::is_silent(int share, Index first, Index last) const {
+    const auto none = [&](const Phase& phase) {
+        if (!phase.is_integer()) return false;
+        const Index* start = phase.rows_of(share, first).start;
+        return start[0] == start[last - first];
+    };
+    return none(positive_) && none(negative_);
+}
+
+void ContrastiveDivergence::weight_step(int share, Index first, Index last, Index block, float* step) const {
     const Kernels& k = kernels();
-    const Index n = (last - first) * block_width;
-    alignas(64) std::int32_t negative[tile_units * block_width];
-    if (negative_.is_integer()) negative_.sum_tile(first, last, block, negative);
     if (positive_.is_integer()) {
-        alignas(64) std::int32_t positive[tile_units * block_width];
-        positive_.sum_tile(first, last, block, positive);
-        k.difference_i32(positive, negative, n, a_positive_, a_negative_, step);
+        k.cd_step_i16({positive_.rows_of(share, first), negative_.rows_of(share, first), positive_.fixed(block),
+                       negative_.fixed(block), a_positive_, a_negative_},
+                      last - first, step);
         return;
     }
+    alignas(64) std::int32_t negative[tile_units * block_width];
+    if (negative_.is_integer())
+        k.sum_rows_i16(negative_.rows_of(share, first), 0, last - first, negative_.fixed(block), negative);
     const Index j0 = block * block_width, cols = std::min(block_width, n_hidden_ - j0);
     for (Index i = first; i < last; ++i, step += block_width) {
         if (negative_.is_integer())
@@ -173,15 +324,17 @@ void ContrastiveDivergence::weight_step(Index first, Index last, Index block, fl
 }
 
 void ContrastiveDivergence::gradient(View<float> w, float* b, float* c, int n_threads) {
-    bias_steps(1.0, b, c);
     begin_weight_steps(1.0, n_threads);
-    const double work = static_cast<double>(w.rows) * static_cast<double>(w.cols);
-    parallel_ranges(ceil_div(w.rows, tile_units), threads_for(work, n_threads), [&](Index begin, Index end, int) {
+    for (Index block = 0; block < ceil_div(n_hidden_, block_width); ++block)
+        hidden_bias_step(1.0, block, c + block * block_width);
+    shares_.for_each([&](int share) {
+        const Range units = shares_.units(share);
+        visible_bias_step(1.0, share, b + units.begin);
         alignas(64) float step[tile_units * block_width];
-        for (Index first = begin * tile_units; first < std::min(end * tile_units, w.rows); first += tile_units)
+        for (Index first = units.begin; first < units.end; first += tile_units)
             for (Index j0 = 0; j0 < w.cols; j0 += block_width) {
-                const Index last = std::min(first + tile_units, w.rows);
-                weight_step(first, last, j0 / block_width, step);
+                const Index last = std::min(first + tile_units, units.end);
+                weight_step(share, first, last, j0 / block_width, step);
                 for (Index i = first; i < last; ++i)
                     std::copy_n(step + (i - first) * block_width, std::min(block_width, w.cols - j0), w.row(i) + j0);
             }

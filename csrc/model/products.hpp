@@ -43,9 +43,10 @@ class CarriedSums {
     std::int32_t* tile(Index block, Index chain) { return &acc_[(block * chains_ + chain) * block_width]; }
     // The inputs of a chain whose sums are known.
     const std::uint64_t* state(Index chain) const { return &states_[chain * words_]; }
-    // The sums are now those of these inputs.
-    void set_states(const Batch& batch) {
-        for (Index n = 0; n < batch.count; ++n) std::copy_n(batch.rows.words(batch.row(n)), words_, &states_[n * words_]);
+    // The sums are now those of these inputs, counted from unit `first`.
+    void set_states(const Batch& batch, Index first = 0) {
+        for (Index n = 0; n < batch.count; ++n)
+            std::copy_n(batch.rows.words(batch.row(n)) + first / block_width, words_, &states_[n * words_]);
         is_known_ = true;
     }
 
@@ -60,8 +61,9 @@ class CarriedSums {
 class ListBuffer {
   public:
     // Of rows begin … end − 1 of a batch: since their sums were taken where `carried` has them, else since all were off.
-    ChangeLists fill(const Batch& batch, Index begin, Index end, const CarriedSums* carried) {
-        const Index cols = batch.rows.cols(), room = ceil_div(cols, block_width) * block_width;
+    // Units are counted from the first of their range, which is that of `carried`.
+    const ChangeLists& fill(const Batch& batch, Index begin, Index end, Range units, const CarriedSums* carried) {
+        const Index cols = units.end - units.begin, room = ceil_div(cols, block_width) * block_width;
         std::int32_t* index = index_.reserve((end - begin) * room);
         Index* start = start_.reserve(2 * (end - begin) + 1);
         std::uint8_t* is_carried = is_carried_.reserve(end - begin);
@@ -70,14 +72,18 @@ class ListBuffer {
             const Index row = batch.row(r);
             is_carried[r - begin] = carried && carried->is_known();
             if (is_carried[r - begin]) {
-                start[1] = start[0] + list_difference(batch.rows.words(row), carried->state(r), cols, index + start[0]);
-                start[2] = start[1] + list_difference(carried->state(r), batch.rows.words(row), cols, index + start[1]);
+                const std::uint64_t *now = batch.rows.words(row) + units.begin / block_width, *before = carried->state(r);
+                start[1] = start[0] + list_difference(now, before, cols, index + start[0]);
+                start[2] = start[1] + list_difference(before, now, cols, index + start[1]);
             } else {
-                start[1] = start[2] = start[0] + batch.rows.list_ones(row, index + start[0]);
+                start[1] = start[2] =
+                    start[0] + batch.rows.list_ones(row, units.begin, units.end, index + start[0]);
             }
         }
-        return {index, start_.data(), is_carried};
+        lists_ = {index, start_.data(), is_carried};
+        return lists_;
     }
+    const ChangeLists& lists() const { return lists_; }
 
     // One a thread, kept: strips of lists are larger than malloc keeps at hand, and fresh pages cost more than the
     // sums.
@@ -99,6 +105,7 @@ class ListBuffer {
     Buffer<Index> start_;
     Buffer<std::uint8_t> is_carried_;
     Buffer<std::uint64_t> difference_;
+    ChangeLists lists_{};
 };
 
 // How the tiles of a product are dealt to threads. The one place that decides; the results are the same either way.
@@ -130,33 +137,46 @@ inline Split choose_split(const QuantizedMatrix& q, Index n_rows, const Pass& pa
     return choose_split(n_rows, q.blocks(), work, pass.n_threads, pass.rows_only);
 }
 
-// Sums of the selected rows of q for each row of a batch, tile by tile: use(row, rows, block, acc).
+// Sums of the selected rows of q for some rows and blocks, tile by tile, on this thread: use(row, rows, block, acc).
+template <class Use>
+void sum_strips(const QuantizedMatrix& q, const Batch& batch, Range rows, Range blocks, CarriedSums* carried,
+                Use&& use) {
+    const Kernels& k = kernels();
+    ListBuffer& buffer = ListBuffer::of_this_thread();
+    alignas(64) std::int32_t local[tile_rows * block_width];
+    for (Index strip = rows.begin; strip < rows.end; strip += strip_rows) {
+        const Index end = std::min(strip + strip_rows, rows.end);
+        const ChangeLists& lists = buffer.fill(batch, strip, end, {0, q.inputs()}, carried);
+        for (Index block = blocks.begin; block < blocks.end; ++block)
+            for (Index row = strip; row < end; row += tile_rows) {
+                const Index n = std::min(tile_rows, end - row);
+                std::int32_t* acc = carried ? carried->tile(block, row) : local;
+                k.change_rows_i16(lists, row - strip, row - strip + n, q.block(block), acc);
+                use(row, n, block, acc);
+            }
+    }
+}
+
+// The same for all rows and blocks, dealt to threads.
 template <class Use>
 void for_each_sum(const QuantizedMatrix& q, const Batch& batch, const Pass& pass, Use&& use) {
     const Split split = choose_split(q, batch.count, pass);
-    const Kernels& k = kernels();
-    const auto strips = [&](Index row_begin, Index row_end, Index block_begin, Index block_end) {
-        ListBuffer& buffer = ListBuffer::of_this_thread();
-        alignas(64) std::int32_t local[tile_rows * block_width];
-        for (Index strip = row_begin; strip < row_end; strip += strip_rows) {
-            const Index end = std::min(strip + strip_rows, row_end);
-            const ChangeLists lists = buffer.fill(batch, strip, end, pass.carried);
-            for (Index block = block_begin; block < block_end; ++block)
-                for (Index row = strip; row < end; row += tile_rows) {
-                    const Index rows = std::min(tile_rows, end - row);
-                    std::int32_t* acc = pass.carried ? pass.carried->tile(block, row) : local;
-                    k.change_rows_i16(lists, row - strip, row - strip + rows, q.block(block), acc);
-                    use(row, rows, block, acc);
-                }
-        }
-    };
     if (split.by_rows > 1)
-        parallel_ranges(batch.count, split.by_rows,
-                        [&](Index begin, Index end, int) { strips(begin, end, 0, q.blocks()); });
+        parallel_ranges(batch.count, split.by_rows, [&](Index begin, Index end, int) {
+            sum_strips(q, batch, {begin, end}, {0, q.blocks()}, pass.carried, use);
+        });
     else
-        parallel_ranges(q.blocks(), split.by_blocks,
-                        [&](Index begin, Index end, int) { strips(0, batch.count, begin, end); });
+        parallel_ranges(q.blocks(), split.by_blocks, [&](Index begin, Index end, int) {
+            sum_strips(q, batch, {0, batch.count}, {begin, end}, pass.carried, use);
+        });
     if (pass.carried) pass.carried->set_states(batch);
+}
+
+// A tile of integer sums, with what makes pre-activations of them; x is room for those.
+inline Tile tile_of(Rbm& rbm, Direction direction, Index row, Index rows, Index block, const std::int32_t* acc, float* x) {
+    const QuantizedMatrix& q = rbm.quantized(direction);
+    const Index j0 = block * block_width;
+    return {row, rows, block, q.block_cols(block), x, acc, q.scale() + j0, rbm.padded_bias(direction) + j0};
 }
 
 // Calls use(tile) for every tile of the pre-activations of a batch.
@@ -168,8 +188,7 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, const Pass
         const QuantizedMatrix& q = rbm.quantized(direction);
         for_each_sum(q, batch, pass, [&](Index row, Index rows, Index block, const std::int32_t* acc) {
             alignas(64) float x[tile_rows * block_width];
-            const Index j0 = block * block_width;
-            use(Tile{row, rows, block, q.block_cols(block), x, acc, q.scale() + j0, bias + j0});
+            use(tile_of(rbm, direction, row, rows, block, acc, x));
         });
         return;
     }
@@ -207,5 +226,8 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, const Pass
         });
     }
 }
+
+// What a half-step leaves of one tile, whose batch has so many rows.
+void finish_tile(const Tile& tile, const HalfStep& out, Index batch_rows);
 
 }  // namespace harmonium

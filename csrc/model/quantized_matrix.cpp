@@ -25,20 +25,25 @@ void QuantizedMatrix::resize(Index inputs, Index outputs) {
 }
 
 bool QuantizedMatrix::set_scale(Index output, std::uint32_t max_bits) {
-    float most;
-    std::memcpy(&most, &max_bits, sizeof most);
-    if (!std::isfinite(most)) throw NonFiniteParameters("the weights");
-    float scale = 1.0f;
-    if (most > 0) {
-        const float q = static_cast<float>(largest_);
-        int e = std::max(std::ilogb(most) - std::ilogb(q), -126);
-        // Both sides are exact: q has at most 15 bits and e stays clear of the ends of the exponent range.
-        while (most > std::ldexp(q, e)) ++e;
-        scale = std::ldexp(1.0f, e);
-    }
-    if (scale == scale_[output]) return false;
-    scale_[output] = scale;
-    inverse_scale_[output] = 1.0f / scale;
+    constexpr std::uint32_t infinity = 0x7f800000u, mantissa = 0x7fffffu;
+    if (max_bits >= infinity) throw NonFiniteParameters("the weights");
+    // The exponents' difference, and one more if the mantissa of the largest integer does not reach: in bits, because
+    // every update asks for every output.
+    const auto q = static_cast<float>(largest_);
+    std::uint32_t q_bits;
+    std::memcpy(&q_bits, &q, sizeof q_bits);
+    int e = static_cast<int>(max_bits >> 23) - static_cast<int>(q_bits >> 23);
+    if ((max_bits & mantissa) > (q_bits & mantissa)) ++e;
+    e = max_bits == 0 ? 0 : std::max(e, -126);
+    const auto power_of_two = [](int exponent) {
+        const std::uint32_t bits = static_cast<std::uint32_t>(exponent + 127) << 23;
+        float scale;
+        std::memcpy(&scale, &bits, sizeof scale);
+        return scale;
+    };
+    if (power_of_two(e) == scale_[output]) return false;
+    scale_[output] = power_of_two(e);
+    inverse_scale_[output] = power_of_two(-e);
     return true;
 }
 

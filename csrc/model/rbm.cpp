@@ -5,23 +5,18 @@
 #include "model/products.hpp"
 
 namespace harmonium {
-namespace {
-
-void pad(const float* from, Index n, Buffer<float>& to) {
-    const Index padded = ceil_div(n, block_width) * block_width;
-    std::copy_n(from, n, to.reserve_zeros(padded));
-}
-
-}  // namespace
-
 Rbm::Rbm(Parameters parameters, Precision precision, int n_threads)
     : parameters_(parameters), precision_(precision), n_threads_(resolve_threads(n_threads)) {
-    refresh_biases();
+    for (const Direction d : {Direction::up, Direction::down}) {
+        (d == Direction::up ? padded_c_ : padded_b_).reserve_zeros(ceil_div(outputs(d), block_width) * block_width);
+        refresh_bias(d, 0, outputs(d));
+    }
 }
 
-void Rbm::refresh_biases() {
-    pad(parameters_.b, n_visible(), padded_b_);
-    pad(parameters_.c, n_hidden(), padded_c_);
+void Rbm::refresh_bias(Direction d, Index begin, Index end) {
+    const bool up = d == Direction::up;
+    std::copy(&(up ? parameters_.c : parameters_.b)[begin], &(up ? parameters_.c : parameters_.b)[end],
+              (up ? padded_c_ : padded_b_).data() + begin);
 }
 
 const float* Rbm::padded_bias(Direction d) { return d == Direction::up ? padded_c_.data() : padded_b_.data(); }
@@ -37,29 +32,29 @@ QuantizedMatrix& Rbm::quantized(Direction d) {
     return down_;
 }
 
-void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep& out, const Pass& pass) {
+void finish_tile(const Tile& tile, const HalfStep& out, Index batch_rows) {
     const Kernels& k = kernels();
-    const bool only_draws = !out.fixed && out.probabilities.empty();
-    for_each_tile(rbm, direction, batch, pass, [&](const Tile& tile) {
-        const Index n = tile.rows * block_width, j0 = tile.block * block_width;
-        const auto row0 = out.row0 + static_cast<std::uint32_t>(tile.row);
-        const View<std::uint64_t> words =
-            out.states.empty() ? View<std::uint64_t>{}
-                               : View<std::uint64_t>{out.states.row(tile.row) + tile.block, tile.rows, 1, out.states.stride};
-        if (only_draws && tile.acc) {
-            if (!words.empty()) k.draw_sums_i32(tile.acc, tile.cols, tile.scale, tile.bias, out.draw, row0, j0, words);
-            return;
-        }
-        tile.fill();
-        k.sigmoid_f32(tile.x, n, tile.x);
-        if (out.fixed)
-            k.fix_probabilities(tile.x, n, out.fixed_factor,
-                                out.fixed + (tile.block * batch.count + tile.row) * block_width);
-        if (!words.empty()) k.draw_bits_f32({tile.x, tile.rows, tile.cols, block_width}, out.draw, row0, j0, words);
-        if (!out.probabilities.empty())
-            for (Index r = 0; r < tile.rows; ++r)
-                std::copy_n(tile.x + r * block_width, tile.cols, out.probabilities.row(tile.row + r) + j0);
-    });
+    const Index n = tile.rows * block_width, j0 = tile.block * block_width;
+    const auto row0 = out.row0 + static_cast<std::uint32_t>(tile.row);
+    const View<std::uint64_t> words =
+        out.states.empty() ? View<std::uint64_t>{}
+                           : View<std::uint64_t>{out.states.row(tile.row) + tile.block, tile.rows, 1, out.states.stride};
+    if (tile.acc && !out.fixed && out.probabilities.empty()) {
+        if (!words.empty()) k.draw_sums_i32(tile.acc, tile.cols, tile.scale, tile.bias, out.draw, row0, j0, words);
+        return;
+    }
+    tile.fill();
+    k.sigmoid_f32(tile.x, n, tile.x);
+    if (out.fixed)
+        k.fix_probabilities(tile.x, n, out.fixed_factor, out.fixed + (tile.block * batch_rows + tile.row) * block_width);
+    if (!words.empty()) k.draw_bits_f32({tile.x, tile.rows, tile.cols, block_width}, out.draw, row0, j0, words);
+    if (!out.probabilities.empty())
+        for (Index r = 0; r < tile.rows; ++r)
+            std::copy_n(tile.x + r * block_width, tile.cols, out.probabilities.row(tile.row + r) + j0);
+}
+
+void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep& out, const Pass& pass) {
+    for_each_tile(rbm, direction, batch, pass, [&](const Tile& tile) { finish_tile(tile, out, batch.count); });
 }
 
 void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep& out) {

@@ -39,8 +39,8 @@ class Rbm {
     QuantizedMatrix& quantized(Direction d);
     // The bias of a direction's outputs, padded with zeros to whole blocks.
     const float* padded_bias(Direction d);
-    // After the biases changed: the padded copies again.
-    void refresh_biases();
+    // After biases begin … end − 1 of a direction's outputs changed: their padded copies again.
+    void refresh_bias(Direction d, Index begin, Index end);
 
     // What the float32 path needs from call to call.
     struct Scratch {

@@ -33,20 +33,27 @@ Rows Rows::sparse(const Index* indptr, const std::int32_t* indices, const double
     return result;
 }
 
-Index Rows::list_ones(Index row, std::int32_t* out) const {
+Index Rows::list_ones(Index row, Index first, Index last, std::int32_t* out) const {
     switch (kind_) {
         case Kind::bits:
-            return kernels().list_ones_bits(view<std::uint64_t>().row(row), cols_, out);
+            return kernels().list_ones_bits(view<std::uint64_t>().row(row) + first / 64, last - first, out);
         case Kind::bytes:
-            return kernels().list_ones_bytes(view<std::uint8_t>().row(row), cols_, out);
+            return kernels().list_ones_bytes(view<std::uint8_t>().row(row) + first, last - first, out);
         case Kind::sparse_ones: {
-            const Index n = indptr_[row + 1] - indptr_[row];
-            std::copy_n(indices_ + indptr_[row], n, out);
-            return n;
+            const auto [begin, end] = stored_between(row, first, last);
+            for (const std::int32_t* i = begin; i < end; ++i) *out++ = *i - static_cast<std::int32_t>(first);
+            return end - begin;
         }
         default:
             return 0;
     }
+}
+
+std::pair<const std::int32_t*, const std::int32_t*> Rows::stored_between(Index row, Index first, Index last) const {
+    const std::int32_t *begin = indices_ + indptr_[row], *end = indices_ + indptr_[row + 1];
+    if (first > 0) begin = std::lower_bound(begin, end, static_cast<std::int32_t>(first));
+    if (last < cols_) end = std::lower_bound(begin, end, static_cast<std::int32_t>(last));
+    return {begin, end};
 }
 
 float Rows::value(Index row, Index col) const {

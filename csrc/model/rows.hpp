@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "core/view.hpp"
 
@@ -24,7 +25,9 @@ class Rows {
     bool is_binary() const { return kind_ <= Kind::sparse_ones; }
 
     // Active units of a binary row, ascending, into `out` with room for cols rounded up to 64; returns how many.
-    Index list_ones(Index row, std::int32_t* out) const;
+    Index list_ones(Index row, std::int32_t* out) const { return list_ones(row, 0, cols_, out); }
+    // The same for units first … last − 1, counted from `first`, which is a multiple of 64.
+    Index list_ones(Index row, Index first, Index last, std::int32_t* out) const;
     // The words of a row of bits; null for rows of another form.
     const std::uint64_t* words(Index row) const { return kind_ == Kind::bits ? view<std::uint64_t>().row(row) : nullptr; }
     bool is_packed() const { return kind_ == Kind::bits; }
@@ -44,6 +47,9 @@ class Rows {
     View<const T> view() const {
         return {static_cast<const T*>(data_), rows_, cols_, stride_};
     }
+
+    // Entries of a sparse row between two units.
+    std::pair<const std::int32_t*, const std::int32_t*> stored_between(Index row, Index first, Index last) const;
 
     Kind kind_;
     const void* data_;  // words, bytes or values

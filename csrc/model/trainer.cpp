@@ -1,10 +1,15 @@
 #include "model/trainer.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <cmath>
 
 namespace harmonium {
+namespace {
+
+// Of the bits of a float's magnitude.
+bool is_finite(std::uint32_t bits) { return bits < 0x7f800000u; }
+
+}  // namespace
+
 Trainer::Trainer(Parameters parameters, TrainingState state, TrainingOptions options, Precision precision,
                  int n_threads)
     : rbm_(parameters, precision, n_threads),
@@ -17,13 +22,11 @@ Trainer::Trainer(Parameters parameters, TrainingState state, TrainingOptions opt
     for (Index i = 0; i < parameters.w.rows; ++i)
         for (Index j = 0; j < parameters.w.cols; ++j) parameters.w(i, j) += 0.0f;
     b_step_.reserve(rbm_.n_visible());
-    c_step_.reserve(rbm_.n_hidden());
     if (!quantizes_) return;
     rbm_.quantized(Direction::up);
     rbm_.quantized(Direction::down);
     const Index tiles = ceil_div(rbm_.n_visible(), tile_units);
     tile_max_.reserve_zeros(tiles * padded_hidden_);
-    column_max_.reserve_zeros(padded_hidden_);
     for (Index t = 0; t < tiles; ++t)
         kernels().column_max_f32(
             parameters.w.row_range(t * tile_units, std::min((t + 1) * tile_units, rbm_.n_visible())),
@@ -55,88 +58,115 @@ void Trainer::apply(double learning_rate, double momentum) {
     rule.l2 = static_cast<float>(learning_rate * options_.l2);
     rule.use_momentum = !state_.w_velocity.empty();
     cd_.begin_weight_steps(learning_rate, rbm_.n_threads());
-    update_weights(rule);
-    update_biases(rule, learning_rate);
+    diverged_ = false;
+    const Shares& shares = cd_.shares();
+    share_max_.reserve(shares.count() * padded_hidden_);
+    shares.for_each([&](int share) {
+        update_weights(rule, share);
+        update_visible_biases(rule, learning_rate, share);
+    });
+    if (diverged_) throw Diverged();
+    parallel_ranges(padded_hidden_ / block_width, shares.count(), [&](Index begin, Index end, int) {
+        for (Index block = begin; block < end; ++block) {
+            if (quantizes_) follow_column_scales(block);
+            update_hidden_biases(rule, learning_rate, block);
+        }
+    });
+    if (diverged_) throw Diverged();
 }
 
-void Trainer::update_weights(const UpdateRule& rule) {
+void Trainer::update_weights(const UpdateRule& rule, int share) {
     const Kernels& k = kernels();
     const Parameters& p = rbm_.parameters();
-    const Index n_visible = rbm_.n_visible(), blocks = ceil_div(rbm_.n_hidden(), block_width);
     const bool may_skip = !rule.use_momentum && rule.l1 == 0 && rule.l2 == 0;
     QuantizedMatrix* up = quantizes_ ? &rbm_.quantized(Direction::up) : nullptr;
     QuantizedMatrix* down = quantizes_ ? &rbm_.quantized(Direction::down) : nullptr;
-    std::atomic<bool> diverged{false};
-
-    const double work = static_cast<double>(n_visible) * static_cast<double>(rbm_.n_hidden());
-    parallel_ranges(
-        ceil_div(n_visible, tile_units), threads_for(work, rbm_.n_threads()), [&](Index begin, Index end, int) {
-            alignas(64) float step[tile_units * block_width];
-            for (Index t = begin; t < end; ++t) {
-                const Index first = t * tile_units, last = std::min(first + tile_units, n_visible);
-                if (may_skip && cd_.is_silent(first, last)) continue;
-                std::uint32_t row_max[tile_units] = {};
-                for (Index block = 0; block < blocks; ++block) {
-                    const Index j0 = block * block_width;
-                    cd_.weight_step(first, last, block, step);
-                    UpdateTile tile{};
-                    tile.w = p.w.row(first) + j0;
-                    tile.w_stride = p.w.stride;
-                    if (rule.use_momentum) tile.velocity = state_.w_velocity.row(first) + j0;
-                    tile.velocity_stride = state_.w_velocity.stride;
-                    tile.gradient = step;
-                    tile.rows = last - first;
-                    tile.cols = std::min(block_width, rbm_.n_hidden() - j0);
-                    tile.row_max = row_max;
-                    if (quantizes_) {
-                        tile.col_max = &tile_max_[t * padded_hidden_ + j0];
-                        // With the scales of before; where a maximum has moved past one, that row or column is done
-                        // again.
-                        tile.up = up->block(block) + first * block_width;
-                        tile.up_inverse_scale = up->inverse_scale() + j0;
-                        tile.down = down->block(first / block_width) + first % block_width + j0 * block_width;
-                        tile.down_inverse_scale = down->inverse_scale() + first;
-                    }
-                    k.update_tile(tile, rule);
+    const Range units = cd_.shares().units(share);
+    alignas(64) float step[tile_units * block_width];
+    // 64 × 64 weights at a time: their two copies are 8 KB each in one piece, and the transposed one is written in pieces
+    // of 16 bytes, which must find it in the first-level cache.
+    for (Index strip = units.begin; strip < units.end; strip += block_width) {
+        const Index strip_end = std::min(strip + block_width, units.end);
+        std::uint32_t row_max[block_width] = {};
+        bool is_silent[block_width / tile_units];
+        for (Index first = strip; first < strip_end; first += tile_units)
+            is_silent[(first - strip) / tile_units] =
+                may_skip && cd_.is_silent(share, first, std::min(first + tile_units, strip_end));
+        for (Index j0 = 0; j0 < padded_hidden_; j0 += block_width)
+            for (Index first = strip; first < strip_end; first += tile_units) {
+                if (is_silent[(first - strip) / tile_units]) continue;
+                const Index last = std::min(first + tile_units, strip_end);
+                cd_.weight_step(share, first, last, j0 / block_width, step);
+                UpdateTile tile{};
+                tile.w = p.w.row(first) + j0;
+                tile.w_stride = p.w.stride;
+                if (rule.use_momentum) tile.velocity = state_.w_velocity.row(first) + j0;
+                tile.velocity_stride = state_.w_velocity.stride;
+                tile.gradient = step;
+                tile.rows = last - first;
+                tile.cols = std::min(block_width, rbm_.n_hidden() - j0);
+                tile.row_max = row_max + (first - strip);
+                if (quantizes_) {
+                    tile.col_max = &tile_max_[first / tile_units * padded_hidden_ + j0];
+                    // With the scales of before; where a maximum has moved past one, that row or column is done again.
+                    tile.up = up->block(j0 / block_width) + first * block_width;
+                    tile.up_inverse_scale = up->inverse_scale() + j0;
+                    tile.down = down->block(strip / block_width) + (first - strip) + j0 * block_width;
+                    tile.down_inverse_scale = down->inverse_scale() + first;
                 }
-                bool changed = false;
-                for (Index r = 0; r < last - first; ++r) {
-                    float most;
-                    std::memcpy(&most, &row_max[r], sizeof most);
-                    if (!std::isfinite(most))
-                        diverged = true;
-                    else if (quantizes_)
-                        changed |= down->set_scale(first + r, row_max[r]);
-                }
-                if (changed) down->requantize_transposed(p.w, first);
+                k.update_tile(tile, rule);
             }
-        });
-    if (diverged) throw Diverged();
-    if (quantizes_) follow_column_scales();
-}
-
-void Trainer::follow_column_scales() {
-    const Index tiles = ceil_div(rbm_.n_visible(), tile_units), n_hidden = rbm_.n_hidden();
-    QuantizedMatrix& up = rbm_.quantized(Direction::up);
-    std::fill_n(column_max_.data(), padded_hidden_, 0u);
-    kernels().column_max_u32({tile_max_.data(), tiles, n_hidden, padded_hidden_}, column_max_.data());
-    for (Index j = 0; j < n_hidden; ++j)
-        if (up.set_scale(j, column_max_[j])) up.requantize_output(rbm_.parameters().w, j);
-}
-
-void Trainer::update_biases(const UpdateRule& rule, double learning_rate) {
-    cd_.bias_steps(learning_rate, b_step_.data(), c_step_.data());
-    const Kernels& k = kernels();
-    const Parameters& p = rbm_.parameters();
-    k.update_vector(p.b, state_.b_velocity, b_step_.data(), rbm_.n_visible(), rule);
-    k.update_vector(p.c, state_.c_velocity, c_step_.data(), rbm_.n_hidden(), rule);
-    for (const auto& [values, n] : {std::pair{p.b, rbm_.n_visible()}, std::pair{p.c, rbm_.n_hidden()}}) {
-        const std::uint32_t most = k.max_abs_f32(values, n);
-        float bias;
-        std::memcpy(&bias, &most, sizeof bias);
-        if (!std::isfinite(bias)) throw Diverged();
+        for (Index first = strip; first < strip_end; first += tile_units) {
+            if (is_silent[(first - strip) / tile_units]) continue;
+            bool changed = false;
+            for (Index i = first; i < std::min(first + tile_units, strip_end); ++i) {
+                if (!is_finite(row_max[i - strip]))
+                    diverged_ = true;
+                else if (quantizes_)
+                    changed |= down->set_scale(i, row_max[i - strip]);
+            }
+            if (changed) down->requantize_transposed(p.w, first);
+        }
     }
-    rbm_.refresh_biases();
+    if (!quantizes_) return;
+    std::uint32_t* most = &share_max_[share * padded_hidden_];
+    std::fill_n(most, padded_hidden_, 0u);
+    const Index first_tile = units.begin / tile_units, n_tiles = ceil_div(units.end, tile_units) - first_tile;
+    k.column_max_u32({&tile_max_[first_tile * padded_hidden_], n_tiles, padded_hidden_, padded_hidden_}, most);
+}
+
+void Trainer::follow_column_scales(Index block) {
+    QuantizedMatrix& up = rbm_.quantized(Direction::up);
+    const Index j0 = block * block_width;
+    std::uint32_t most[block_width] = {};
+    kernels().column_max_u32({&share_max_[j0], cd_.shares().count(), block_width, padded_hidden_}, most);
+    for (Index j = 0; j < up.block_cols(block); ++j)
+        if (up.set_scale(j0 + j, most[j])) up.requantize_output(rbm_.parameters().w, j0 + j);
+}
+
+void Trainer::update_visible_biases(const UpdateRule& rule, double learning_rate, int share) {
+    const Range units = cd_.shares().units(share);
+    float* step = b_step_.data() + units.begin;
+    cd_.visible_bias_step(learning_rate, share, step);
+    update_biases(rule, Direction::down, units, step);
+}
+
+void Trainer::update_hidden_biases(const UpdateRule& rule, double learning_rate, Index block) {
+    float step[block_width];
+    cd_.hidden_bias_step(learning_rate, block, step);
+    const Index j0 = block * block_width;
+    update_biases(rule, Direction::up, {j0, std::min(j0 + block_width, rbm_.n_hidden())}, step);
+}
+
+void Trainer::update_biases(const UpdateRule& rule, Direction direction, Range units, const float* step) {
+    const Kernels& k = kernels();
+    const bool up = direction == Direction::up;
+    float* bias = (up ? rbm_.parameters().c : rbm_.parameters().b) + units.begin;
+    float* velocity = up ? state_.c_velocity : state_.b_velocity;
+    const Index n = units.end - units.begin;
+    k.update_vector(bias, velocity ? velocity + units.begin : nullptr, step, n, rule);
+    if (!is_finite(k.max_abs_f32(bias, n))) diverged_ = true;
+    rbm_.refresh_bias(direction, units.begin, units.end);
 }
 
 }  // namespace harmonium

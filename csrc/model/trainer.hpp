@@ -1,6 +1,7 @@
 // Many minibatches a call: contrastive divergence and the pass over W, on parameters that live in Python's arrays.
 #pragma once
 
+#include <atomic>
 #include <stdexcept>
 
 #include "model/cd.hpp"
@@ -46,9 +47,11 @@ class Trainer {
 
   private:
     void apply(double learning_rate, double momentum);
-    void update_weights(const UpdateRule& rule);
-    void update_biases(const UpdateRule& rule, double learning_rate);
-    void follow_column_scales();
+    void update_weights(const UpdateRule& rule, int share);
+    void follow_column_scales(Index block);
+    void update_visible_biases(const UpdateRule& rule, double learning_rate, int share);
+    void update_hidden_biases(const UpdateRule& rule, double learning_rate, Index block);
+    void update_biases(const UpdateRule& rule, Direction direction, Range units, const float* step);
 
     Rbm rbm_;
     TrainingState state_;
@@ -59,8 +62,9 @@ class Trainer {
     // The largest |w| of each column within each eight rows, as bits: [tile][padded column]. A column's maximum is
     // taken over these instead of over W.
     Buffer<std::uint32_t> tile_max_;
-    Buffer<std::uint32_t> column_max_;
-    Buffer<float> b_step_, c_step_;
+    Buffer<std::uint32_t> share_max_;  // the same within each share of visible units
+    Buffer<float> b_step_;
+    std::atomic<bool> diverged_{false};
     Index padded_hidden_;
 };
 
