@@ -9,7 +9,7 @@ import data
 import numpy as np
 import peers
 import pytest
-from conftest import PARTS, Race, Turn
+from conftest import Race, Turn
 from peers import torch
 
 import harmonium
@@ -45,7 +45,7 @@ def test_gibbs(case: cases.Gibbs, race: Race, by_part: Any) -> None:
         others["PyTorch"] = by_torch
 
     def agree(results: dict[str, Any]) -> None:
-        for part in PARTS:
+        for part in cases.PARTS:
             if part in results:
                 np.testing.assert_array_equal(results[part], results["harmonium"])
         # How many units are on in a chain varies by 0.04; so the mean of 20 does by 0.01.

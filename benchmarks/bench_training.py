@@ -12,7 +12,7 @@ import data
 import numpy as np
 import peers
 import pytest
-from conftest import PARTS, Race, Turn
+from conftest import Race, Turn
 from peers import torch
 from pytensor_rbm import PytensorRBM, pytensor
 from sklearn.base import clone
@@ -56,7 +56,7 @@ def next_epoch(case: cases.Training, X: Any, folder: Path) -> Callable[[int], Tu
 
 def check_parts(results: dict[str, Any]) -> None:
     """Expect the same weights of harmonium with less of the machine: the bits are promised."""
-    for part in PARTS:
+    for part in cases.PARTS:
         if part in results:
             ours, same = (results[name].components_ for name in ("harmonium", part))
             np.testing.assert_array_equal(same, ours)

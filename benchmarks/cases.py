@@ -7,6 +7,9 @@ from typing import Literal
 
 QUICK = 4  # how many times less work --quick does
 
+# Contenders that are harmonium too, with less of the machine.
+ONE_THREAD, AVX2 = PARTS = ("1 thread", "avx2")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:

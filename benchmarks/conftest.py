@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import cases
 import data
 import numpy as np
 import pytest
@@ -33,9 +34,6 @@ milliseconds: on few cores the next contender would be timed against them."""
 TURN_SECONDS = 0.1
 """What a turn should last at least, by repetition: waking threads and filling caches is not the
 workload."""
-
-ONE_THREAD, AVX2 = PARTS = ("1 thread", "avx2")
-"""Contenders that are harmonium too, with less of the machine."""
 
 _machine: dict[str, Any] = {}
 
@@ -220,9 +218,9 @@ def by_part(
     def turns(make: Callable[[int], Turn]) -> tuple[Turn, dict[str, Turn]]:
         less = {}
         if threads > 1:
-            less[ONE_THREAD] = at_level(active, make(1))
-        if active != AVX2 and AVX2 in _core.available_isas():
-            less[AVX2] = at_level(AVX2, make(threads))
+            less[cases.ONE_THREAD] = at_level(active, make(1))
+        if active != cases.AVX2 and cases.AVX2 in _core.available_isas():
+            less[cases.AVX2] = at_level(cases.AVX2, make(threads))
         return at_level(active, make(threads)), less
 
     yield turns

@@ -11,17 +11,36 @@ import peers
 
 Results = dict[str, Any]
 
-BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
+PEERS = ["scikit-learn", "PyTorch", "PyTensor"]
+
+# The deep-learning tutorial (deeplearning.net, 2008-2013) trained on 50 000 images.
+TUTORIAL_ROWS = 50_000
+TUTORIAL_RBM_EPOCHS, TUTORIAL_RBM_MINUTES = 15, 122
+TUTORIAL_DBN_EPOCHS, TUTORIAL_DBN_MINUTES = 100, 615  # epochs of each layer
 
 
 def tables(results: Results, command: str) -> str:
-    """Return both tables with the machine they were measured on."""
+    """Return all tables of one run with the machine they were measured on."""
     run = results["machine_info"]["harmonium"]
     peak = run["peak"][str(run["threads"])]
     parts = [machine_line(results, command), ""]
-    parts += table(results, "workloads", peak, "harmonium", ["scikit-learn", "PyTorch"])
+    parts += table(results, "workloads", "harmonium", PEERS, peak)
+    whole = f"{threads(run['threads'])}, {run['isa']}"
+    less = [
+        benchmark["extra_info"]["title"]
+        for benchmark in results["benchmarks"]
+        if set(cases.PARTS) & set(benchmark["extra_info"]["seconds"])
+    ]
+    if less:
+        heading = "harmonium with less of the machine, one thread or AVX2 alone:"
+        parts += [
+            "",
+            heading,
+            "",
+            *table(results, "workloads", whole, list(cases.PARTS), only=less),
+        ]
     best, *lower = run["levels"]
-    kernels = table(results, "kernels", peak, best, [*lower, "NumPy", "PyTorch"])
+    kernels = table(results, "kernels", best, [*lower, "NumPy", "PyTorch"], peak)
     parts += ["", "By instruction set:", "", *kernels, "", *notes(run, peak)]
     return "\n".join(parts)
 
@@ -30,38 +49,84 @@ def short_table(results: Results, command: str) -> str:
     """Return what the README shows: a few workloads, and the machine."""
     run = results["machine_info"]["harmonium"]
     peak = run["peak"][str(run["threads"])]
-    peers_shown = ["scikit-learn", "PyTorch"]
-    lines = table(results, "workloads", peak, "harmonium", peers_shown, only=cases.IN_README)
+    lines = table(results, "workloads", "harmonium", PEERS, peak, only=cases.IN_README)
     return "\n".join([*lines, "", machine_line(results, command)])
+
+
+def then_and_now(results: Results, command: str) -> str:
+    """Return the tutorial's published times beside what the rates of this run come to."""
+    n_threads = results["machine_info"]["harmonium"]["threads"]
+    contenders = {threads(n_threads): "harmonium"}
+    if n_threads > 1:
+        contenders = {cases.ONE_THREAD: cases.ONE_THREAD} | contenders
+    head = ["workload", "published", *(f"harmonium, {name}" for name in contenders)]
+    lines = [row(head), row([":--", ":--", *["--:"] * len(contenders)])]
+    rates = {
+        benchmark["extra_info"]["title"]: rates_of(benchmark) for benchmark in results["benchmarks"]
+    }
+    bottom, other = cases.TUTORIAL_DBN
+    for what, machine, minutes, epochs, layers in (
+        (
+            f"RBM 784–500, PCD-15, batch 20, {TUTORIAL_RBM_EPOCHS} epochs",
+            "1 thread of a Xeon E5430, GotoBLAS",
+            TUTORIAL_RBM_MINUTES,
+            TUTORIAL_RBM_EPOCHS,
+            [cases.TUTORIAL_RBM],
+        ),
+        (
+            f"DBN 784–1000–1000–1000, CD-1, batch 10, {TUTORIAL_DBN_EPOCHS} epochs a layer",
+            "4 cores of a Xeon X5560, MKL",
+            TUTORIAL_DBN_MINUTES,
+            TUTORIAL_DBN_EPOCHS,
+            [bottom, other, other],
+        ),
+    ):
+        cells = [what, f"{minutes} min, {machine}"]
+        for contender in contenders.values():
+            per_row = sum(1 / rates[layer.title][contender] for layer in layers)
+            now = per_row * epochs * TUTORIAL_ROWS / 60
+            cells.append(f"**{now:.2g} min** ({times(minutes / now)})")
+        lines.append(row(cells))
+    return "\n".join(lines)
 
 
 def table(
     results: Results,
     name: str,
-    peak: float,
     ours: str,
     others: list[str],
+    peak: float | None = None,
     only: list[str] | None = None,
 ) -> list[str]:
-    """Return the lines of a table: rates, and after each peer's how many times ours it is."""
-    head = ["workload", "", ours, *others, "× roofline"]
+    """Return the lines of a table: rates, and after each other's how many times ours it is.
+
+    With `peak`, the last column is the rate as a part of the float32 roofline.
+    """
+    head = ["workload", "", ours, *others] + ["× roofline"] * (peak is not None)
     lines = [row(head), row([":--", ":--", *["--:"] * (len(head) - 2)])]
     for benchmark in results["benchmarks"]:
         info = benchmark["extra_info"]
         if info.get("table") != name or (only is not None and info["title"] not in only):
             continue
-        rate = info["amount"] * info["repeats"] / benchmark["stats"]["median"]
+        rates = rates_of(benchmark)
+        rate = rates["harmonium"]
         cells = [info["title"], info["unit"], f"**{quantity(rate)}**"]
         for other in others:
-            seconds = info["seconds"].get(other)
-            if seconds is None:
-                cells.append("-")
+            if other in rates:
+                cells.append(f"{quantity(rates[other])} ({times(rate / rates[other])})")
             else:
-                other_rate = info["amount"] / seconds
-                cells.append(f"{quantity(other_rate)} ({rate / other_rate:.2g}×)")
-        cells.append(f"{rate * info['flop'] / peak:.2g}" if info["flop"] else "-")
+                cells.append("-")
+        if peak is not None:
+            cells.append(f"{rate * info['flop'] / peak:.2g}" if info["flop"] else "-")
         lines.append(row(cells))
     return lines
+
+
+def rates_of(benchmark: Results) -> dict[str, float]:
+    """Return every contender's rate, "harmonium" among them."""
+    info = benchmark["extra_info"]
+    ours = {"harmonium": benchmark["stats"]["median"] / info["repeats"]}
+    return {name: info["amount"] / seconds for name, seconds in (ours | info["seconds"]).items()}
 
 
 def row(cells: list[str]) -> str:
@@ -74,6 +139,11 @@ def quantity(value: float) -> str:
         if value >= limit:
             return f"{value / limit:#.3g}".rstrip(".") + prefix
     return f"{value:.3g}"
+
+
+def times(ratio: float) -> str:
+    """Return two digits, without an exponent."""
+    return f"{float(f'{ratio:.2g}'):g}×"
 
 
 def threads(n: int | str) -> str:
@@ -103,19 +173,21 @@ def notes(run: dict[str, Any], peak: float) -> list[str]:
         f"784–500 that was perfect sgemm and nothing else would stop at {ideal} chain-steps/s."
     ]
     for model, densities in run["densities"].items():
-        ones = ", ".join(f"{what} {density:.0%}" for what, density in densities.items())
+        ones = ", ".join(f"{what} {100 * density:.2g}%" for what, density in densities.items())
         lines.append(f"- Ones, trained {model}: {ones}.")
-    if "PyTorch" not in run["versions"]:
-        lines.append(f"- {peers.NO_TORCH}.")
+    for peer in PEERS:
+        if peer not in run["versions"]:
+            lines.append(f"- {peer} is not installed, so its column is empty: {peers.INSTALL}.")
     return lines
 
 
-def write_between_markers(page: Path, text: str) -> bool:
-    """Replace what is between a page's markers; tell whether it has them."""
+def write_between_markers(page: Path, name: str, text: str) -> bool:
+    """Replace what is between a page's markers of a name; tell whether it has them."""
     old = page.read_text(encoding="utf-8") if page.exists() else ""
-    before, begin, rest = old.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, begin, rest = old.partition(opening)
+    _, end, after = rest.partition(closing)
     if not (begin and end):
         return False
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{opening}\n{text}\n{closing}{after}", encoding="utf-8")
     return True

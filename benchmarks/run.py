@@ -45,13 +45,20 @@ def main() -> int:
     command = " ".join(["python benchmarks/run.py", *sys.argv[1:]])
     print("\n" + report.tables(results, command))
     measured = {benchmark["extra_info"]["title"] for benchmark in results["benchmarks"]}
-    is_whole = status == pytest.ExitCode.OK and measured.issuperset(cases.IN_README)
-    if is_whole and not (options.quick or options.no_write):
-        pages = {"docs/benchmarks.md": report.tables, "README.md": report.short_table}
-        for page, make in pages.items():
-            if report.write_between_markers(HERE.parent / page, make(results, command)):
-                print(f"{page} is up to date")
+    needed = {*cases.IN_README, *(case.title for case in cases.TRAINING)}
+    if status == pytest.ExitCode.OK and needed <= measured:
+        then = report.then_and_now(results, command)
+        print("\n" + then)
+        if not (options.quick or options.no_write):
+            write("docs/benchmarks.md", "benchmarks", report.tables(results, command))
+            write("docs/benchmarks.md", "then and now", then)
+            write("README.md", "benchmarks", report.short_table(results, command))
     return int(status)
+
+
+def write(page: str, name: str, text: str) -> None:
+    if report.write_between_markers(HERE.parent / page, name, text):
+        print(f"{page}: {name} is up to date")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@
 namespace harmonium {
 
 constexpr Index block_width = 64;
+constexpr Index max_lanes = 16;  // the most 32-bit lanes a vector has, on any level
 
 // Rows given as lists of their active columns: those of row r are index[start[r]] … index[start[r + 1] - 1], ascending.
 struct ActiveLists {
@@ -58,13 +59,15 @@ struct UpdateTile {
     const float* up_inverse_scale;  // 64
     const float* down_inverse_scale;  // 8
     std::uint32_t* col_max;  // 64, all written: set to the largest |w| of each column, as the bits of a float
-    std::uint32_t* row_max;  // 8: raised to the largest |w| of each row
+    std::uint32_t* row_max;  // 8 × max_lanes: some of them raised so that the largest of a row is its largest |w|
 };
 
-// The statistics behind one tile of the step: rows of probabilities, 64 wide, selected by lists, one a visible unit.
+// The statistics behind some of the step: rows of probabilities, in blocks 64 wide, selected by lists, one a visible
+// unit.
 struct CdTile {
     ActiveLists positive, negative;
-    const std::int16_t *p_positive, *p_negative;
+    const std::int16_t *p_positive, *p_negative;  // the first block
+    Index positive_stride, negative_stride;  // from block to block
     float a_positive, a_negative;
 };
 
@@ -124,9 +127,9 @@ struct Kernels {
     void (*quantize_transposed_f32)(View<const float> m, const float* inverse_scale, std::int16_t* q);
 
     // ---- update.inc: the pass over W ----
-    // out[r][j] = float(Σ p_positive[n][j])·a_positive − float(Σ p_negative[n][j])·a_negative over the rows n listed for
-    // unit r < rows.
-    void (*cd_step_i16)(const CdTile& tile, Index rows, float* out);
+    // out[block][r][j] = float(Σ p_positive[n][j])·a_positive − float(Σ p_negative[n][j])·a_negative over the rows n
+    // listed for unit r < rows; a block of `out` has eight units.
+    void (*cd_step_i16)(const CdTile& tile, Index rows, Index blocks, float* out);
     // out[i] = g[i] − float(neg[i])·a_neg: a float32 positive phase with an integer negative one.
     void (*difference_f32)(const float* g, const std::int32_t* neg, Index n, float a_neg, float* out);
     void (*update_tile)(const UpdateTile& tile, const UpdateRule& rule);

@@ -303,23 +303,27 @@ bool ContrastiveDivergence::is_silent(int share, Index first, Index last) const 
     return none(positive_) && none(negative_);
 }
 
-void ContrastiveDivergence::weight_step(int share, Index first, Index last, Index block, float* step) const {
+void ContrastiveDivergence::weight_step(int share, Index first, Index last, Range blocks, float* step) const {
     const Kernels& k = kernels();
     if (positive_.is_integer()) {
-        k.cd_step_i16({positive_.rows_of(share, first), negative_.rows_of(share, first), positive_.fixed(block),
-                       negative_.fixed(block), a_positive_, a_negative_},
-                      last - first, step);
+        k.cd_step_i16({positive_.rows_of(share, first), negative_.rows_of(share, first), positive_.fixed(blocks.begin),
+                       negative_.fixed(blocks.begin), positive_.fixed_stride(), negative_.fixed_stride(), a_positive_,
+                       a_negative_},
+                      last - first, blocks.end - blocks.begin, step);
         return;
     }
-    alignas(64) std::int32_t negative[tile_units * block_width];
-    if (negative_.is_integer())
-        k.sum_rows_i16(negative_.rows_of(share, first), 0, last - first, negative_.fixed(block), negative);
-    const Index j0 = block * block_width, cols = std::min(block_width, n_hidden_ - j0);
-    for (Index i = first; i < last; ++i, step += block_width) {
+    for (Index block = blocks.begin; block < blocks.end; ++block, step += tile_units * block_width) {
+        alignas(64) std::int32_t negative[tile_units * block_width];
         if (negative_.is_integer())
-            k.difference_f32(dense_.row(i) + j0, negative + (i - first) * block_width, cols, a_negative_, step);
-        else
-            std::copy_n(dense_.row(i) + j0, cols, step);
+            k.sum_rows_i16(negative_.rows_of(share, first), 0, last - first, negative_.fixed(block), negative);
+        const Index j0 = block * block_width, cols = std::min(block_width, n_hidden_ - j0);
+        for (Index r = 0; r < last - first; ++r) {
+            const float* positive = dense_.row(first + r) + j0;
+            if (negative_.is_integer())
+                k.difference_f32(positive, negative + r * block_width, cols, a_negative_, step + r * block_width);
+            else
+                std::copy_n(positive, cols, step + r * block_width);
+        }
     }
 }
 
@@ -333,8 +337,8 @@ void ContrastiveDivergence::gradient(View<float> w, float* b, float* c, int n_th
         alignas(64) float step[tile_units * block_width];
         for (Index first = units.begin; first < units.end; first += tile_units)
             for (Index j0 = 0; j0 < w.cols; j0 += block_width) {
-                const Index last = std::min(first + tile_units, units.end);
-                weight_step(share, first, last, j0 / block_width, step);
+                const Index last = std::min(first + tile_units, units.end), block = j0 / block_width;
+                weight_step(share, first, last, {block, block + 1}, step);
                 for (Index i = first; i < last; ++i)
                     std::copy_n(step + (i - first) * block_width, std::min(block_width, w.cols - j0), w.row(i) + j0);
             }

@@ -22,6 +22,7 @@ struct CdOptions {
 };
 
 constexpr Index tile_units = 8;  // visible units whose weights are updated together: one 8 × 8 transpose high
+constexpr Index step_blocks = 4;  // blocks of hidden units whose step is computed at once: 8 KB
 
 // The visible units that a thread works on: whole blocks.
 class Shares {
@@ -87,7 +88,8 @@ class Phase {
     float factor(double rate) const;
     // Integer path: lists of the rows that a share's units are on in, from unit `first` on, and what they select from.
     ActiveLists rows_of(int share, Index first) const;
-    const std::int16_t* fixed(Index block) const { return fixed_.data() + block * rows_ * block_width; }
+    const std::int16_t* fixed(Index block) const { return fixed_.data() + block * fixed_stride(); }
+    Index fixed_stride() const { return rows_ * block_width; }
     // Float32 path: step = alpha·vᵀp + beta·step.
     void add_product(float alpha, float beta, View<float> step, int n_threads) const;
 
@@ -121,10 +123,10 @@ class ContrastiveDivergence {
     // or the step at learning rate `rate`, piece by piece. For the biases of a share's units and of a block:
     void visible_bias_step(double rate, int share, float* step) const;
     void hidden_bias_step(double rate, Index block, float* step) const;
-    // For W, after begin_weight_steps: step[8][64] of a share's units first … last − 1 (at most tile_units) and one
-    // block of hidden units; is_silent tells that it would be zero.
+    // For W, after begin_weight_steps: step[block][8][64] of a share's units first … last − 1 (at most tile_units) and
+    // some blocks of hidden units (at most step_blocks); is_silent tells that it would be zero.
     void begin_weight_steps(double rate, int n_threads);
-    void weight_step(int share, Index first, Index last, Index block, float* step) const;
+    void weight_step(int share, Index first, Index last, Range blocks, float* step) const;
     bool is_silent(int share, Index first, Index last) const;
     const Shares& shares() const { return shares_; }
 

@@ -82,48 +82,56 @@ void Trainer::update_weights(const UpdateRule& rule, int share) {
     QuantizedMatrix* up = quantizes_ ? &rbm_.quantized(Direction::up) : nullptr;
     QuantizedMatrix* down = quantizes_ ? &rbm_.quantized(Direction::down) : nullptr;
     const Range units = cd_.shares().units(share);
-    alignas(64) float step[tile_units * block_width];
-    // 64 × 64 weights at a time: their two copies are 8 KB each in one piece, and the transposed one is written in pieces
-    // of 16 bytes, which must find it in the first-level cache.
+    const Index blocks = padded_hidden_ / block_width;
+    alignas(64) float step[step_blocks * tile_units * block_width];
+    // 64 × 256 weights at a time: their two copies are then in pieces of 8 KB, and the transposed one, which is written
+    // 16 bytes here and there, finds its place in the first-level cache.
     for (Index strip = units.begin; strip < units.end; strip += block_width) {
         const Index strip_end = std::min(strip + block_width, units.end);
-        std::uint32_t row_max[block_width] = {};
+        alignas(64) std::uint32_t row_max[block_width * max_lanes] = {};
         bool is_silent[block_width / tile_units];
         for (Index first = strip; first < strip_end; first += tile_units)
             is_silent[(first - strip) / tile_units] =
                 may_skip && cd_.is_silent(share, first, std::min(first + tile_units, strip_end));
-        for (Index j0 = 0; j0 < padded_hidden_; j0 += block_width)
+        for (Index block0 = 0; block0 < blocks; block0 += step_blocks)
             for (Index first = strip; first < strip_end; first += tile_units) {
                 if (is_silent[(first - strip) / tile_units]) continue;
                 const Index last = std::min(first + tile_units, strip_end);
-                cd_.weight_step(share, first, last, j0 / block_width, step);
+                const Index some = std::min(step_blocks, blocks - block0);
+                cd_.weight_step(share, first, last, {block0, block0 + some}, step);
                 UpdateTile tile{};
-                tile.w = p.w.row(first) + j0;
                 tile.w_stride = p.w.stride;
-                if (rule.use_momentum) tile.velocity = state_.w_velocity.row(first) + j0;
                 tile.velocity_stride = state_.w_velocity.stride;
-                tile.gradient = step;
                 tile.rows = last - first;
-                tile.cols = std::min(block_width, rbm_.n_hidden() - j0);
-                tile.row_max = row_max + (first - strip);
-                if (quantizes_) {
-                    tile.col_max = &tile_max_[first / tile_units * padded_hidden_ + j0];
-                    // With the scales of before; where a maximum has moved past one, that row or column is done again.
-                    tile.up = up->block(j0 / block_width) + first * block_width;
-                    tile.up_inverse_scale = up->inverse_scale() + j0;
-                    tile.down = down->block(strip / block_width) + (first - strip) + j0 * block_width;
-                    tile.down_inverse_scale = down->inverse_scale() + first;
+                tile.row_max = row_max + (first - strip) * max_lanes;
+                for (Index block = block0; block < block0 + some; ++block) {
+                    const Index j0 = block * block_width;
+                    tile.w = p.w.row(first) + j0;
+                    if (rule.use_momentum) tile.velocity = state_.w_velocity.row(first) + j0;
+                    tile.gradient = step + (block - block0) * tile_units * block_width;
+                    tile.cols = std::min(block_width, rbm_.n_hidden() - j0);
+                    if (quantizes_) {
+                        tile.col_max = &tile_max_[first / tile_units * padded_hidden_ + j0];
+                        // With the scales of before; where a maximum has moved past one, that row or column is done
+                        // again.
+                        tile.up = up->block(block) + first * block_width;
+                        tile.up_inverse_scale = up->inverse_scale() + j0;
+                        tile.down = down->block(strip / block_width) + (first - strip) + j0 * block_width;
+                        tile.down_inverse_scale = down->inverse_scale() + first;
+                    }
+                    k.update_tile(tile, rule);
                 }
-                k.update_tile(tile, rule);
             }
         for (Index first = strip; first < strip_end; first += tile_units) {
             if (is_silent[(first - strip) / tile_units]) continue;
             bool changed = false;
             for (Index i = first; i < std::min(first + tile_units, strip_end); ++i) {
-                if (!is_finite(row_max[i - strip]))
+                const std::uint32_t* lanes = row_max + (i - strip) * max_lanes;
+                const std::uint32_t most = *std::max_element(lanes, lanes + max_lanes);
+                if (!is_finite(most))
                     diverged_ = true;
                 else if (quantizes_)
-                    changed |= down->set_scale(i, row_max[i - strip]);
+                    changed |= down->set_scale(i, most);
             }
             if (changed) down->requantize_transposed(p.w, first);
         }
