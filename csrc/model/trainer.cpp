@@ -127,7 +127,8 @@ void Trainer::update_weights(const UpdateRule& rule, int share) {
             bool changed = false;
             for (Index i = first; i < std::min(first + tile_units, strip_end); ++i) {
                 const std::uint32_t* lanes = row_max + (i - strip) * max_lanes;
-                const std::uint32_t most = *std::max_element(lanes, lanes + max_lanes);
+                std::uint32_t most = 0;
+                for (Index lane = 0; lane < max_lanes; ++lane) most = std::max(most, lanes[lane]);
                 if (!is_finite(most))
                     diverged_ = true;
                 else if (quantizes_)
