@@ -132,7 +132,7 @@ TRAINING = [
     Training(algorithm="cd", n_visible=1000, n_hidden=1000, batch_size=10, n_rows=5_000),
 ]
 SPARSE = Training(n_visible=20_000, n_hidden=256, batch_size=10, n_rows=1_600, data="documents")
-SPARSE_SHARE = 5  # scikit-learn's turn has so many times fewer rows: it takes 40 ms an update
+SPARSE_SHARE = 5  # scikit-learn's turn has so many times fewer rows: it takes 30 ms an update
 GIBBS = [Gibbs(n_chains=1000, n_steps=30), Gibbs(n_chains=20, n_steps=1000)]
 TRANSFORM = [
     Product(label="transform", n_rows=60_000),

@@ -32,7 +32,7 @@ def tables(results: Results, command: str) -> str:
         if set(cases.PARTS) & set(benchmark["extra_info"]["seconds"])
     ]
     if less:
-        heading = "harmonium with less of the machine, one thread or AVX2 alone:"
+        heading = "What threads and instruction sets give harmonium:"
         parts += [
             "",
             heading,
