@@ -151,7 +151,7 @@ namespace {
 
 // Up to so many rows the hidden units' sums are taken in parts, share by share; with more of them the parts are more to
 // exchange than the weights.
-constexpr Index few_rows = 64;
+constexpr Index few_rows = 256;
 
 HalfStep drawing(View<std::uint64_t> to, const CdOptions& options, rng::Stream stream, std::uint64_t step) {
     HalfStep out;
