@@ -30,6 +30,14 @@ struct ChangeLists {
     const std::uint8_t* is_carried;
 };
 
+// Rows given by their columns that are not zero: those of row r are index[start[r]] … index[start[r + 1] − 1], ascending,
+// and have these values.
+struct ValueLists {
+    const std::int32_t* index;
+    const float* value;
+    const Index* start;
+};
+
 // What a scan of values found; combined by "or".
 enum ScanFlag : std::uint32_t {
     scan_not_binary = 1,  // some value is neither 0 nor 1
@@ -85,6 +93,9 @@ struct Kernels {
     void (*unpack_bytes)(const std::uint64_t* words, Index n, std::uint8_t* bytes);
     void (*unpack_f32)(const std::uint64_t* words, Index n, float* values);
 
+    // Positions and values of what is not zero in a row; returns how many. Room for n rounded up to 16.
+    Index (*list_values_f32)(const float* values, Index n, std::int32_t* index, float* out);
+
     // ---- activation.inc: elementwise functions; in and out may be the same array ----
     void (*sigmoid_f32)(const float* x, Index n, float* out);
     void (*softplus_f32)(const float* x, Index n, float* out);
@@ -113,6 +124,10 @@ struct Kernels {
     // The same from the sums of before, which acc holds for rows that are carried.
     void (*change_rows_i16)(ChangeLists rows, Index begin, Index end, const std::int16_t* block, std::int32_t* acc);
 
+    // out[r][0…63] = Σ value·block[i][0…63] over what is not zero in rows begin ≤ r < end; out starts at row `begin`, and
+    // is zero past the block's columns.
+    void (*sum_values_f32)(ValueLists rows, Index begin, Index end, View<const float> block, float* out);
+
     // ---- quantize.inc: 16-bit weights ----
     // max_bits[j] = max(max_bits[j], bits of |m[r][j]|) over the rows of m.
     void (*column_max_f32)(View<const float> m, std::uint32_t* max_bits);
@@ -130,8 +145,8 @@ struct Kernels {
     // out[block][r][j] = float(Σ p_positive[n][j])·a_positive − float(Σ p_negative[n][j])·a_negative over the rows n
     // listed for unit r < rows; a block of `out` has eight units.
     void (*cd_step_i16)(const CdTile& tile, Index rows, Index blocks, float* out);
-    // out[i] = g[i] − float(neg[i])·a_neg: a float32 positive phase with an integer negative one.
-    void (*difference_f32)(const float* g, const std::int32_t* neg, Index n, float a_neg, float* out);
+    // out[i] = g[i]·a_pos − float(neg[i])·a_neg: a float32 positive phase with an integer negative one.
+    void (*difference_f32)(const float* g, const std::int32_t* neg, Index n, float a_pos, float a_neg, float* out);
     void (*update_tile)(const UpdateTile& tile, const UpdateRule& rule);
     // The same step for a vector without decay (the biases).
     void (*update_vector)(float* values, float* velocity, const float* step, Index n, const UpdateRule& rule);

@@ -37,13 +37,37 @@ void SharedSums::gather(Index block, Index row, Index rows, std::int32_t* acc) {
     }
 }
 
-void Phase::begin(const Shares& shares, Rbm& rbm, Index rows, bool is_integer) {
+void SharedProducts::begin(const Shares& shares, Index rows, Index blocks) {
+    shares_ = shares;
+    rows_ = rows;
+    parts_.resize(static_cast<std::size_t>(shares.count()));
+    for (Buffer<float>& part : parts_) part.reserve(blocks * rows * block_width);
+}
+
+void SharedProducts::sum(int share, View<const float> w, const ValueLists& rows) {
+    const Range units = shares_.units(share);
+    for (Index j0 = 0; j0 < w.cols; j0 += block_width)
+        kernels().sum_values_f32(rows, 0, rows_,
+                                 {w.row(units.begin) + j0, units.end - units.begin,
+                                  std::min(block_width, w.cols - j0), w.stride},
+                                 &parts_[static_cast<std::size_t>(share)][j0 * rows_]);
+}
+
+void SharedProducts::gather(Index block, Index row, Index rows, float* sums) const {
+    const Index n = rows * block_width, from = (block * rows_ + row) * block_width;
+    std::copy_n(&parts_[0][from], n, sums);
+    for (std::size_t s = 1; s < parts_.size(); ++s)
+        for (Index i = 0; i < n; ++i) sums[i] += parts_[s][from + i];
+}
+
+void Phase::begin(const Shares& shares, Rbm& rbm, Index rows, bool is_integer, bool is_listed) {
     shares_ = shares;
     share_.resize(static_cast<std::size_t>(shares.count()));
     rows_ = rows;
     n_visible_ = rbm.n_visible();
     n_hidden_ = rbm.n_hidden();
     is_integer_ = is_integer;
+    is_listed_ = is_listed;
     largest_ = is_integer ? largest_term(rows) : 0;
     if (is_integer) fixed_.reserve(ceil_div(n_hidden_, block_width) * rows_ * block_width);
 }
@@ -75,27 +99,53 @@ void Phase::run(Rbm& rbm, const Batch& visible, const HalfStep& out) {
     half_step(rbm, Direction::up, all_of(values), kept(out));
 }
 
-// And the rows each unit is on in, from the units that are on in each row: a counting sort, so the rows of a unit ascend.
 const ListBuffer& Phase::list(int share, const Batch& visible) {
     Share& mine = share_[static_cast<std::size_t>(share)];
     const Range units = shares_.units(share);
-    const Index n_units = units.end - units.begin;
     const ChangeLists& rows = mine.lists.fill(visible, 0, rows_, units, nullptr);
-    Index* start = mine.start.reserve_zeros(n_units + 1);
-    Index* next = mine.next.reserve(n_units);
-    const Index total = rows.start[2 * rows_];
-    for (Index k = 0; k < total; ++k) ++start[rows.index[k] + 1];
+    transpose(mine, units.end - units.begin, rows.index, nullptr, [&](Index n) { return rows.start[2 * n + 2]; });
+    return mine.lists;
+}
+
+const ValueLists& Phase::list_values(int share, const Batch& visible) {
+    Share& mine = share_[static_cast<std::size_t>(share)];
+    const Range units = shares_.units(share);
+    const ValueLists& rows = mine.value_lists.fill(visible, 0, rows_, units);
+    transpose(mine, units.end - units.begin, rows.index, rows.value, [&](Index n) { return rows.start[n + 1]; });
+    return rows;
+}
+
+// The rows each unit is on in, from the units that are on in each row: a counting sort, so the rows of a unit ascend.
+template <class RowEnd>
+void Phase::transpose(Share& share, Index n_units, const std::int32_t* index, const float* value,
+                      RowEnd&& row_end) const {
+    Index* start = share.start.reserve_zeros(n_units + 1);
+    Index* next = share.next.reserve(n_units);
+    const Index total = row_end(rows_ - 1);
+    for (Index k = 0; k < total; ++k) ++start[index[k] + 1];
     std::partial_sum(start, start + n_units + 1, start);
     std::copy_n(start, n_units, next);
-    std::int32_t* index = mine.index.reserve(total);
+    std::int32_t* to = share.index.reserve(total);
+    float* to_value = value ? share.value.reserve(total) : nullptr;
     for (Index n = 0, k = 0; n < rows_; ++n)
-        for (; k < rows.start[2 * n + 2]; ++k) index[next[rows.index[k]]++] = static_cast<std::int32_t>(n);
-    return mine.lists;
+        for (; k < row_end(n); ++k) {
+            const Index place = next[index[k]]++;
+            to[place] = static_cast<std::int32_t>(n);
+            if (value) to_value[place] = value[k];
+        }
 }
 
 ActiveLists Phase::rows_of(int share, Index first) const {
     const Share& mine = share_[static_cast<std::size_t>(share)];
     return {mine.index.data(), mine.start.data() + first - shares_.units(share).begin};
+}
+
+void Phase::sum_products(int share, Index first, Index last, Index block, float* sums) const {
+    const Share& mine = share_[static_cast<std::size_t>(share)];
+    const Index j0 = block * block_width, cols = std::min(block_width, n_hidden_ - j0);
+    kernels().sum_values_f32(
+        {mine.index.data(), mine.value.data(), mine.start.data() + first - shares_.units(share).begin}, 0,
+        last - first, {probabilities_.data() + j0, rows_, cols, n_hidden_}, sums);
 }
 
 float Phase::factor(double rate) const {
@@ -105,15 +155,16 @@ float Phase::factor(double rate) const {
 void Phase::mean_visible(double rate, int share, float* out) const {
     const float a = static_cast<float>(rate / static_cast<double>(rows_));
     const Range units = shares_.units(share);
-    const Index* start = is_integer_ ? rows_of(share, units.begin).start : nullptr;
+    const Share& mine = share_[static_cast<std::size_t>(share)];
     for (Index i = 0; i < units.end - units.begin; ++i) {
-        if (is_integer_) {
-            out[i] = static_cast<float>(start[i + 1] - start[i]) * a;
-        } else {
-            double sum = 0;
+        double sum = 0;
+        if (is_integer_)
+            sum = static_cast<double>(mine.start[i + 1] - mine.start[i]);
+        else if (is_listed_)
+            for (Index k = mine.start[i]; k < mine.start[i + 1]; ++k) sum += static_cast<double>(mine.value[k]);
+        else
             for (Index n = 0; n < rows_; ++n) sum += static_cast<double>(visible_[n * n_visible_ + units.begin + i]);
-            out[i] = static_cast<float>(sum) * a;
-        }
+        out[i] = static_cast<float>(sum) * a;
     }
 }
 
@@ -168,11 +219,13 @@ void ContrastiveDivergence::run(Rbm& rbm, const Batch& data, View<std::uint64_t>
     const double weights = static_cast<double>(n_visible_) * static_cast<double>(n_hidden_);
     shares_ = {n_visible_, static_cast<int>(std::min<Index>(threads_for(weights, rbm.n_threads()),
                                                             ceil_div(n_visible_, block_width)))};
-    const bool data_is_integer = rbm.takes_integer_path(data.rows), chain_is_integer = rbm.precision() == Precision::automatic;
-    positive_.begin(shares_, rbm, data.count, data_is_integer);
-    negative_.begin(shares_, rbm, chains.rows, chain_is_integer);
+    const bool data_is_integer = rbm.takes_integer_path(data.rows);
+    const bool chain_is_integer = rbm.precision() == Precision::automatic;
+    by_shares_ = chain_is_integer && std::max(data.count, chains.rows) <= few_rows;
+    positive_.begin(shares_, rbm, data.count, data_is_integer, data_is_integer || by_shares_);
+    negative_.begin(shares_, rbm, chains.rows, chain_is_integer, chain_is_integer);
     visible_states_.reserve(chains.rows * ceil_div(n_visible_, block_width));
-    if (data_is_integer && chain_is_integer && std::max(data.count, chains.rows) <= few_rows)
+    if (by_shares_)
         run_by_shares(rbm, data, chains, options);
     else
         run_by_rows(rbm, data, chains, options);
@@ -187,11 +240,18 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
     rbm.quantized(Direction::up);
     const bool carry = options.n_gibbs_steps > 1;
     if (carry) visible_sums_.reset(chains.rows, n_hidden_, down.blocks());
-    positive_sums_.begin(shares_, rbm, data.count);
+    const bool data_is_integer = positive_.is_integer();
+    if (data_is_integer)
+        positive_sums_.begin(shares_, rbm, data.count);
+    else
+        positive_products_.begin(shares_, data.count, blocks);
     chain_sums_.begin(shares_, rbm, chains.rows);
 
     const auto positive_up = [&](int share) {
-        positive_sums_.sum(share, rbm, data, &positive_.list(share, data), false);
+        if (data_is_integer)
+            positive_sums_.sum(share, rbm, data, &positive_.list(share, data), false);
+        else
+            positive_products_.sum(share, rbm.parameters().w, positive_.list_values(share, data));
     };
     const auto chain_down_and_up = [&](int share, Index t) {
         const HalfStep out = drawing(states, options, rng::Stream::visible, options.step + static_cast<std::uint64_t>(t));
@@ -203,26 +263,33 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
         const bool last = t + 1 == options.n_gibbs_steps;
         chain_sums_.sum(share, rbm, all_of(v), last ? &negative_.list(share, all_of(v)) : nullptr, carry);
     };
-    const auto finish = [&](SharedSums& sums, Index rows, Index block, const HalfStep& out) {
+    const auto finish = [&](SharedSums* sums, Index rows, Index block, const HalfStep& out) {
         alignas(64) std::int32_t acc[tile_rows * block_width];
         alignas(64) float x[tile_rows * block_width];
         for (Index row = 0; row < rows; row += tile_rows) {
             const Index n = std::min(tile_rows, rows - row);
-            sums.gather(block, row, n, acc);
-            finish_tile(tile_of(rbm, Direction::up, row, n, block, acc, x), out, rows);
+            if (sums) {
+                sums->gather(block, row, n, acc);
+                finish_tile(tile_of(rbm, Direction::up, row, n, block, acc, x), out, rows);
+            } else {
+                const Index j0 = block * block_width, cols = std::min(block_width, n_hidden_ - j0);
+                positive_products_.gather(block, row, n, x);
+                kernels().preactivate_f32({x, n, cols, block_width}, rbm.padded_bias(Direction::up) + j0, x);
+                finish_tile(Tile{row, n, block, cols, x, nullptr, nullptr, nullptr}, out, rows);
+            }
         }
     };
+    const HalfStep positive_out = positive_.kept(
+        options.persistent ? HalfStep{} : drawing(chains, options, rng::Stream::hidden_start, options.step));
     const auto finish_positive = [&](Index block) {
-        finish(positive_sums_, data.count, block,
-               positive_.kept(options.persistent ? HalfStep{}
-                                                 : drawing(chains, options, rng::Stream::hidden_start, options.step)));
+        finish(data_is_integer ? &positive_sums_ : nullptr, data.count, block, positive_out);
     };
     const auto finish_chain = [&](Index block, Index t) {
         const bool last = t + 1 == options.n_gibbs_steps;
         const HalfStep out = last && !options.persistent
                                  ? HalfStep{}
                                  : drawing(chains, options, rng::Stream::hidden, options.step + static_cast<std::uint64_t>(t));
-        finish(chain_sums_, chains.rows, block, last ? negative_.kept(out) : out);
+        finish(&chain_sums_, chains.rows, block, last ? negative_.kept(out) : out);
     };
     const auto for_each_block = [&](auto&& f) {
         parallel_ranges(blocks, shares_.count(), [&](Index begin, Index end, int) {
@@ -288,7 +355,7 @@ void ContrastiveDivergence::begin_weight_steps(double rate, int n_threads) {
     a_positive_ = positive_.factor(rate);
     a_negative_ = negative_.factor(rate);
     dense_ = {};
-    if (positive_.is_integer()) return;
+    if (positive_.is_listed()) return;
     dense_ = {dense_step_.reserve(n_visible_ * n_hidden_), n_visible_, n_hidden_, n_hidden_};
     positive_.add_product(a_positive_, 0.0f, dense_, n_threads);
     if (!negative_.is_integer()) negative_.add_product(-a_negative_, 1.0f, dense_, n_threads);
@@ -296,7 +363,7 @@ void ContrastiveDivergence::begin_weight_steps(double rate, int n_threads) {
 
 bool ContrastiveDivergence::is_silent(int share, Index first, Index last) const {
     const auto none = [&](const Phase& phase) {
-        if (!phase.is_integer()) return false;
+        if (!phase.is_listed()) return false;
         const Index* start = phase.rows_of(share, first).start;
         return start[0] == start[last - first];
     };
@@ -314,13 +381,19 @@ void ContrastiveDivergence::weight_step(int share, Index first, Index last, Rang
     }
     for (Index block = blocks.begin; block < blocks.end; ++block, step += tile_units * block_width) {
         alignas(64) std::int32_t negative[tile_units * block_width];
+        alignas(64) float products[tile_units * block_width];
         if (negative_.is_integer())
             k.sum_rows_i16(negative_.rows_of(share, first), 0, last - first, negative_.fixed(block), negative);
+        if (positive_.is_listed()) {
+            positive_.sum_products(share, first, last, block, products);
+            k.difference_f32(products, negative, (last - first) * block_width, a_positive_, a_negative_, step);
+            continue;
+        }
         const Index j0 = block * block_width, cols = std::min(block_width, n_hidden_ - j0);
         for (Index r = 0; r < last - first; ++r) {
             const float* positive = dense_.row(first + r) + j0;
             if (negative_.is_integer())
-                k.difference_f32(positive, negative + r * block_width, cols, a_negative_, step + r * block_width);
+                k.difference_f32(positive, negative + r * block_width, cols, 1.0f, a_negative_, step + r * block_width);
             else
                 std::copy_n(positive, cols, step + r * block_width);
         }

@@ -68,16 +68,32 @@ class SharedSums {
     std::vector<CarriedSums> parts_;
 };
 
+// The same of real-valued rows: float32 sums of rows of W.
+class SharedProducts {
+  public:
+    void begin(const Shares& shares, Index rows, Index blocks);
+    void sum(int share, View<const float> w, const ValueLists& rows);
+    void gather(Index block, Index row, Index rows, float* sums) const;
+
+  private:
+    Shares shares_;
+    Index rows_ = 0;
+    std::vector<Buffer<float>> parts_;  // [block][row][64]
+};
+
 // The visible units and hidden probabilities of one phase, in the form the step wants them.
 class Phase {
   public:
-    void begin(const Shares& shares, Rbm& rbm, Index rows, bool is_integer);
+    // `is_listed` says that the shares will list what is on, or not zero: always so on the integer path.
+    void begin(const Shares& shares, Rbm& rbm, Index rows, bool is_integer, bool is_listed);
     bool is_integer() const { return is_integer_; }
+    bool is_listed() const { return is_listed_; }
 
     // p(h|v) of a batch, kept; `out` may ask for drawn states besides. The product is dealt to threads as it likes.
     void run(Rbm& rbm, const Batch& visible, const HalfStep& out);
-    // Its parts on the integer path. By a share: which of its units are on.
+    // Its parts, where a share takes care of its own units. Which of them are on, or are not zero.
     const ListBuffer& list(int share, const Batch& visible);
+    const ValueLists& list_values(int share, const Batch& visible);
     // `out` completed by where this phase keeps probabilities.
     HalfStep kept(HalfStep out);
 
@@ -90,20 +106,26 @@ class Phase {
     ActiveLists rows_of(int share, Index first) const;
     const std::int16_t* fixed(Index block) const { return fixed_.data() + block * fixed_stride(); }
     Index fixed_stride() const { return rows_ * block_width; }
-    // Float32 path: step = alpha·vᵀp + beta·step.
+    // Float32 path, by shares: Σ_n v_ni·p_nj of tile_units units at most and one block.
+    void sum_products(int share, Index first, Index last, Index block, float* sums) const;
+    // As one product: step = alpha·vᵀp + beta·step.
     void add_product(float alpha, float beta, View<float> step, int n_threads) const;
 
   private:
     struct Share {
         ListBuffer lists;
+        ValueListBuffer value_lists;
         Buffer<std::int32_t> index;  // the rows each unit is on in
+        Buffer<float> value;  // and real values there
         Buffer<Index> start, next;
     };
+    template <class RowEnd>
+    void transpose(Share& share, Index n_units, const std::int32_t* index, const float* value, RowEnd&& row_end) const;
 
     Shares shares_;
     std::vector<Share> share_;
     Index rows_ = 0, n_visible_ = 0, n_hidden_ = 0;
-    bool is_integer_ = true;
+    bool is_integer_ = true, is_listed_ = true;
     std::int32_t largest_ = 0;
     // Integer path: probabilities as integers, [block][row][64].
     Buffer<std::int16_t> fixed_;
@@ -137,6 +159,8 @@ class ContrastiveDivergence {
     Shares shares_;
     Phase positive_, negative_;
     SharedSums positive_sums_, chain_sums_;
+    SharedProducts positive_products_;
+    bool by_shares_ = false;
     CarriedSums visible_sums_;
     Index n_visible_ = 0, n_hidden_ = 0;
     float a_positive_ = 0, a_negative_ = 0;

@@ -108,6 +108,36 @@ class ListBuffer {
     ChangeLists lists_{};
 };
 
+// Rows of real values as lists of those that are not zero.
+class ValueListBuffer {
+  public:
+    // Of rows begin … end − 1 of a batch; units are counted from the first of their range.
+    const ValueLists& fill(const Batch& batch, Index begin, Index end, Range units) {
+        const Index room = ceil_div(units.end - units.begin, block_width) * block_width;
+        std::int32_t* index = index_.reserve((end - begin) * room);
+        float* value = value_.reserve((end - begin) * room);
+        Index* start = start_.reserve(end - begin + 1);
+        start[0] = 0;
+        for (Index r = begin; r < end; ++r, ++start)
+            start[1] = start[0] + batch.rows.list_values(batch.row(r), units.begin, units.end, index + start[0],
+                                                         value + start[0]);
+        lists_ = {index, value, start_.data()};
+        return lists_;
+    }
+    const ValueLists& lists() const { return lists_; }
+
+    static ValueListBuffer& of_this_thread() {
+        thread_local ValueListBuffer buffer;
+        return buffer;
+    }
+
+  private:
+    Buffer<std::int32_t> index_;
+    Buffer<float> value_;
+    Buffer<Index> start_;
+    ValueLists lists_{};
+};
+
 // How the tiles of a product are dealt to threads. The one place that decides; the results are the same either way.
 struct Split {
     int by_rows, by_blocks;
@@ -179,6 +209,18 @@ inline Tile tile_of(Rbm& rbm, Direction direction, Index row, Index rows, Index 
     return {row, rows, block, q.block_cols(block), x, acc, q.scale() + j0, rbm.padded_bias(direction) + j0};
 }
 
+// Whether sums of selected rows are less work than a dense product: judged by some of the rows.
+inline bool mostly_zeros(const Batch& batch) {
+    constexpr Index sample = 16;
+    Index listed = 0, rows = std::min(sample, batch.count);
+    for (Index n = 0; n < rows; ++n) {
+        const Index row = n * batch.count / rows;
+        ValueListBuffer& buffer = ValueListBuffer::of_this_thread();
+        listed += buffer.fill(batch, row, row + 1, {0, batch.rows.cols()}).start[1];
+    }
+    return 2 * listed < rows * batch.rows.cols();
+}
+
 // Calls use(tile) for every tile of the pre-activations of a batch.
 template <class Use>
 void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, const Pass& pass, Use&& use) {
@@ -190,6 +232,36 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, const Pass
             alignas(64) float x[tile_rows * block_width];
             use(tile_of(rbm, direction, row, rows, block, acc, x));
         });
+        return;
+    }
+    if (direction == Direction::up && mostly_zeros(batch)) {
+        // As with bits: strips of rows, blocks of W.
+        const View<const float> w = rbm.parameters().w;
+        const double work = static_cast<double>(batch.count * w.rows) * static_cast<double>(w.cols) / 100;
+        const Index blocks = ceil_div(w.cols, block_width);
+        const Split split = choose_split(batch.count, blocks, work, pass.n_threads, pass.rows_only);
+        const auto strips = [&](Range rows, Range of) {
+            alignas(64) float products[tile_rows * block_width];
+            for (Index strip = rows.begin; strip < rows.end; strip += strip_rows) {
+                const Index end = std::min(strip + strip_rows, rows.end);
+                const ValueLists& lists = ValueListBuffer::of_this_thread().fill(batch, strip, end, {0, w.rows});
+                for (Index block = of.begin; block < of.end; ++block)
+                    for (Index row = strip; row < end; row += tile_rows) {
+                        const Index n = std::min(tile_rows, end - row), j0 = block * block_width;
+                        const Index cols = std::min(block_width, w.cols - j0);
+                        k.sum_values_f32(lists, row - strip, row - strip + n, {w.data + j0, w.rows, cols, w.stride},
+                                         products);
+                        k.preactivate_f32({products, n, cols, block_width}, bias + j0, products);
+                        use(Tile{row, n, block, cols, products, nullptr, nullptr, nullptr});
+                    }
+            }
+        };
+        if (split.by_rows > 1)
+            parallel_ranges(batch.count, split.by_rows,
+                            [&](Index begin, Index end, int) { strips({begin, end}, {0, blocks}); });
+        else
+            parallel_ranges(blocks, split.by_blocks,
+                            [&](Index begin, Index end, int) { strips({0, batch.count}, {begin, end}); });
         return;
     }
     // Real values: a strip of rows at a time through sgemm, large enough for the BLAS to run at its full speed.

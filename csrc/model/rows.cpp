@@ -49,6 +49,42 @@ Index Rows::list_ones(Index row, Index first, Index last, std::int32_t* out) con
     }
 }
 
+Index Rows::list_values(Index row, Index first, Index last, std::int32_t* index, float* values) const {
+    const auto stored = [&](const auto* data) {
+        const auto [begin, end] = stored_between(row, first, last);
+        Index count = 0;
+        for (const std::int32_t* i = begin; i < end; ++i) {
+            index[count] = *i - static_cast<std::int32_t>(first);
+            values[count] = static_cast<float>(data[i - indices_]);
+            count += values[count] != 0;
+        }
+        return count;
+    };
+    switch (kind_) {
+        case Kind::f32:
+            return kernels().list_values_f32(view<float>().row(row) + first, last - first, index, values);
+        case Kind::f64: {
+            const double* from = view<double>().row(row);
+            Index count = 0;
+            for (Index i = first; i < last; ++i) {
+                index[count] = static_cast<std::int32_t>(i - first);
+                values[count] = static_cast<float>(from[i]);
+                count += values[count] != 0;
+            }
+            return count;
+        }
+        case Kind::sparse_f32:
+            return stored(static_cast<const float*>(data_));
+        case Kind::sparse_f64:
+            return stored(static_cast<const double*>(data_));
+        default: {
+            const Index count = list_ones(row, first, last, index);
+            std::fill_n(values, count, 1.0f);
+            return count;
+        }
+    }
+}
+
 std::pair<const std::int32_t*, const std::int32_t*> Rows::stored_between(Index row, Index first, Index last) const {
     const std::int32_t *begin = indices_ + indptr_[row], *end = indices_ + indptr_[row + 1];
     if (first > 0) begin = std::lower_bound(begin, end, static_cast<std::int32_t>(first));

@@ -28,6 +28,8 @@ class Rows {
     Index list_ones(Index row, std::int32_t* out) const { return list_ones(row, 0, cols_, out); }
     // The same for units first … last − 1, counted from `first`, which is a multiple of 64.
     Index list_ones(Index row, Index first, Index last, std::int32_t* out) const;
+    // Positions and values of what is not zero in any row, likewise; returns how many.
+    Index list_values(Index row, Index first, Index last, std::int32_t* index, float* values) const;
     // The words of a row of bits; null for rows of another form.
     const std::uint64_t* words(Index row) const { return kind_ == Kind::bits ? view<std::uint64_t>().row(row) : nullptr; }
     bool is_packed() const { return kind_ == Kind::bits; }
