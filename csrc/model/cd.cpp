@@ -121,7 +121,7 @@ void Phase::transpose(Share& share, Index n_units, const std::int32_t* index, co
                       RowEnd&& row_end) const {
     Index* start = share.start.reserve_zeros(n_units + 1);
     Index* next = share.next.reserve(n_units);
-    const Index total = row_end(rows_ - 1);
+    const Index total = rows_ > 0 ? row_end(rows_ - 1) : 0;
     for (Index k = 0; k < total; ++k) ++start[index[k] + 1];
     std::partial_sum(start, start + n_units + 1, start);
     std::copy_n(start, n_units, next);
@@ -217,8 +217,8 @@ void ContrastiveDivergence::run(Rbm& rbm, const Batch& data, View<std::uint64_t>
     n_visible_ = rbm.n_visible();
     n_hidden_ = rbm.n_hidden();
     const double weights = static_cast<double>(n_visible_) * static_cast<double>(n_hidden_);
-    shares_ = {n_visible_, static_cast<int>(std::min<Index>(threads_for(weights, rbm.n_threads()),
-                                                            ceil_div(n_visible_, block_width)))};
+    const Index most_shares = std::max<Index>(1, ceil_div(n_visible_, block_width));
+    shares_ = {n_visible_, static_cast<int>(std::min<Index>(threads_for(weights, rbm.n_threads()), most_shares))};
     const bool data_is_integer = rbm.takes_integer_path(data.rows);
     const bool chain_is_integer = rbm.precision() == Precision::automatic;
     by_shares_ = chain_is_integer && std::max(data.count, chains.rows) <= few_rows;
@@ -291,16 +291,10 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
                                  : drawing(chains, options, rng::Stream::hidden, options.step + static_cast<std::uint64_t>(t));
         finish(&chain_sums_, chains.rows, block, last ? negative_.kept(out) : out);
     };
-    const auto for_each_block = [&](auto&& f) {
-        parallel_ranges(blocks, shares_.count(), [&](Index begin, Index end, int) {
-            for (Index block = begin; block < end; ++block) f(block);
-        });
-    };
-
     // Persistent chains go down while the data go up; those of CD begin with what the data drew.
     if (!options.persistent) {
         shares_.for_each(positive_up);
-        for_each_block(finish_positive);
+        shares_.for_each_block(blocks, finish_positive);
     }
     for (Index t = 0; t < options.n_gibbs_steps; ++t) {
         const bool with_data = options.persistent && t == 0;
@@ -309,7 +303,7 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
             chain_down_and_up(share, t);
         });
         if (carry) visible_sums_.set_states(all_of(h));
-        for_each_block([&](Index block) {
+        shares_.for_each_block(blocks, [&](Index block) {
             if (with_data) finish_positive(block);
             finish_chain(block, t);
         });

@@ -45,6 +45,14 @@ class Shares {
             for (Index share = begin; share < end; ++share) f(static_cast<int>(share));
         });
     }
+    // f(block) for each of some blocks of hidden units, dealt to as many threads: teams of another size would make
+    // libgomp end threads and start them again.
+    template <class F>
+    void for_each_block(Index n_blocks, F&& f) const {
+        for_each([&](int share) {
+            for (Index b = n_blocks * share / count_; b < n_blocks * (share + 1) / count_; ++b) f(b);
+        });
+    }
 
   private:
     Index units_ = 0;

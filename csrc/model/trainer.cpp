@@ -66,11 +66,9 @@ void Trainer::apply(double learning_rate, double momentum) {
         update_visible_biases(rule, learning_rate, share);
     });
     if (diverged_) throw Diverged();
-    parallel_ranges(padded_hidden_ / block_width, shares.count(), [&](Index begin, Index end, int) {
-        for (Index block = begin; block < end; ++block) {
-            if (quantizes_) follow_column_scales(block);
-            update_hidden_biases(rule, learning_rate, block);
-        }
+    shares.for_each_block(padded_hidden_ / block_width, [&](Index block) {
+        if (quantizes_) follow_column_scales(block);
+        update_hidden_biases(rule, learning_rate, block);
     });
     if (diverged_) throw Diverged();
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,16 +42,20 @@ def validate_units(
     TypeError
         X is not an array of numbers.
     """
+    validate = partial(validate_data, estimator, accept_sparse="csr", dtype="numeric")
     try:
-        X = validate_data(
-            estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=True
-        )
+        # Dense values are read once, when they are packed: what is not finite is not in [0, 1] either.
+        checked = validate(X, reset=reset, ensure_all_finite=scipy.sparse.issparse(X))
+        try:
+            return _units_of(engine, checked, name)
+        except ValueError:
+            validate(X, reset=False, ensure_all_finite=True)  # says so in scikit-learn's words
+            raise
     except (TypeError, ValueError) as error:
-        if name == "X":
+        if name == "X" or str(error).startswith(name):
             raise
         # scikit-learn calls everything X.
         raise type(error)(f"{name}: {error}") from error
-    return _units_of(engine, X, name)
 
 
 def units_of_array(engine: Engine, X: Any, n_units: int, name: str) -> Units:
@@ -118,15 +124,23 @@ def _require_range(values: Array, name: str) -> None:
         )
 
 
+_CHUNK = 2**20
+"""Values held densely at a time, so that sparse rows never are all of them."""
+
+
 def pick_rows(engine: Engine, rows: Rows, n: int) -> Rows:
     """Return a copy of about `n` rows, spread evenly over all of them."""
     order = np.linspace(0, rows.n_rows - 1, min(n, rows.n_rows)).astype(np.int64)
-    values = values_of(rows, order)
-    if not rows.is_binary:
-        return engine.rows_of_reals(values)
-    words = empty_bits(*values.shape)
-    engine.pack(values, words)
-    return engine.rows_of_bits(words, rows.n_cols)
+    if rows.is_binary:
+        words = empty_bits(len(order), rows.n_cols)
+        for at, values in _chunks(rows, order):
+            engine.pack(values, words[at])
+        return engine.rows_of_bits(words, rows.n_cols)
+    parts = [scipy.sparse.csr_array(values) for _, values in _chunks(rows, order)]
+    picked = scipy.sparse.csr_array(scipy.sparse.vstack(parts))
+    if 2 * picked.nnz < len(order) * rows.n_cols:
+        return engine.rows_of_sparse(picked, False)
+    return engine.rows_of_reals(picked.toarray())
 
 
 def values_of(rows: Rows, order: Array | None = None) -> Float32:
@@ -138,9 +152,15 @@ def values_of(rows: Rows, order: Array | None = None) -> Float32:
 
 
 def mean_of(rows: Rows) -> Array:
-    """Return the mean of every column, in float64, holding a part of the rows at a time."""
+    """Return the mean of every column, in float64."""
     total = np.zeros(rows.n_cols)
-    for begin in range(0, rows.n_rows, 1024):
-        order = np.arange(begin, min(begin + 1024, rows.n_rows))
-        total += values_of(rows, order).sum(axis=0, dtype=np.float64)
+    for _, values in _chunks(rows, np.arange(rows.n_rows)):
+        total += values.sum(axis=0, dtype=np.float64)
     return total / rows.n_rows
+
+
+def _chunks(rows: Rows, order: Array) -> Iterator[tuple[slice, Float32]]:
+    n = max(1, _CHUNK // rows.n_cols)
+    for begin in range(0, len(order), n):
+        at = slice(begin, min(begin + n, len(order)))
+        yield at, values_of(rows, order[at])

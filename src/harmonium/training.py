@@ -103,6 +103,8 @@ class Monitor:
     """
 
     MOST_ROWS = 1000
+    MOST_VALUES = 2**22
+    """However wide they are: their reconstructions are dense."""
     FLIPS = 4
     """Pixels flipped per row for the pseudo-likelihood, the same in every epoch: on digits the
     curve then moves by 1 to 2 nats from epoch to epoch; with one flip, drawn anew, by 13."""
@@ -111,7 +113,7 @@ class Monitor:
         self, engine: Engine, n_hidden: int, train: Rows, held_out: Rows | None, seed: int
     ) -> None:
         self._n_hidden = n_hidden
-        n = min(self.MOST_ROWS, max(50, train.n_rows // 30))
+        n = min(self.MOST_ROWS, max(50, train.n_rows // 30), max(10, self.MOST_VALUES // train.n_cols))
         self._seed = seed
         self._train = pick_rows(engine, train, n)
         self._train_values = values_of(self._train)
