@@ -219,3 +219,40 @@ def test_seeds_are_independent() -> None:
     for seed in (1, 2**32, 2**63):
         both = np.where(first == ops.sample_bernoulli(p, seed), 1.0, -1.0)
         assert correlation_is_small(both, np.ones_like(both))
+
+
+def drawn_without_sigmoid(b: np.ndarray, seed: int, step: int) -> np.ndarray:
+    """One row of visible states whose pre-activations are `b`, drawn as chains are."""
+    h, v = np.zeros((1, 1), np.uint64), np.zeros((1, -(-len(b) // 64)), np.uint64)
+    machine = _core.Rbm(np.zeros((len(b), 1), F32), b, np.zeros(1, F32), "auto", 1)
+    machine.gibbs(None, v, h, 1, seed, step, 0, None, None)
+    return ops.unpack(v, len(b))[0]
+
+
+VISIBLE = 2  # the stream
+
+
+def test_draws_without_sigmoid_where_it_is_hard_to_tell(isa: str) -> None:
+    """Probabilities so close to u that the short exponential must leave the decision to σ, or
+    just not: off by up to 8 parts in 4096, where it leaves 1 part open."""
+    n, seed, step = 200_000, 5, 3
+    u = ref.draw_bits(1, n, seed, step=step, stream=VISIBLE)[0] / 2.0**32
+    off = np.random.default_rng(0).uniform(-8 / 4096, 8 / 4096, n)
+    off[:1000] = 0
+    p = np.clip(u * (1 + off), 1e-12, 1 - 1e-12)
+    b = np.log(p / (1 - p)).astype(F32)
+    expected = ops.sample_bernoulli(ops.sigmoid(b), seed=seed, step=step, stream=VISIBLE)
+    drawn = drawn_without_sigmoid(b, seed, step)
+    assert 0.45 < drawn.mean() < 0.55
+    assert np.array_equal(drawn, expected)
+
+
+def test_draws_without_sigmoid_of_every_magnitude(isa: str) -> None:
+    """A million floats of all exponents, with infinities; and a NaN draws nothing."""
+    b = (np.arange(2**20, dtype=np.uint32) << 12).view(F32)
+    for step in range(3):
+        with np.errstate(invalid="ignore"):
+            p = ops.sigmoid(b)
+        expected = ops.sample_bernoulli(p, seed=9, step=step, stream=VISIBLE)
+        assert np.array_equal(drawn_without_sigmoid(b, 9, step), expected)
+    assert not expected[np.isnan(b)].any()
