@@ -13,8 +13,8 @@ PIECE_SECONDS = 0.05
 class Pace:
     """How many units of work make a piece, from how long the last one took."""
 
-    def __init__(self) -> None:
-        self.amount = 1
+    def __init__(self, amount: int = 1) -> None:
+        self.amount = max(1, min(amount, 1 << 20))
 
     def learn(self, seconds: float) -> None:
         # Doubling at most: the first piece pays for waking the threads and says little. And never
@@ -34,7 +34,10 @@ def run_chains(
     first_row: int = 0,
 ) -> None:
     """Run Gibbs steps from visible rows, as one call of the machine would, in pieces."""
-    pace = Pace()
+    # Every piece begins with sums of its own, which within a piece are carried from step to step:
+    # so not with a step to see how long it takes, but with a guess (slow where it is wrong).
+    weights = 64 * chains.v.shape[1] * 64 * chains.h.shape[1]
+    pace = Pace(int(PIECE_SECONDS / max(1e-11 * len(chains.v) * weights, 1e-9)))
     done = 0
     while done < n_steps:
         began = time.perf_counter()
