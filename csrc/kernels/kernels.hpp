@@ -30,8 +30,8 @@ struct ChangeLists {
     const std::uint8_t* is_carried;
 };
 
-// Rows given by their columns that are not zero: those of row r are index[start[r]] … index[start[r + 1] − 1], ascending,
-// and have these values.
+// Rows given by their columns that are not zero: those of row r are index[start[r]] … index[start[r + 1] − 1],
+// ascending, and have these values.
 struct ValueLists {
     const std::int32_t* index;
     const float* value;
@@ -114,7 +114,8 @@ struct Kernels {
     void (*draw_bits_f32)(View<const float> p, rng::Draw draw, std::uint32_t row0, Index first_unit,
                           View<std::uint64_t> words);
 
-    // The same from integer sums, of which σ(acc[r][j]·scale[j] + bias[j]) would be p: one block, `cols` of its columns.
+    // The same from integer sums, of which σ(acc[r][j]·scale[j] + bias[j]) would be p: one block, `cols` of its
+    // columns.
     void (*draw_sums_i32)(const std::int32_t* acc, Index cols, const float* scale, const float* bias, rng::Draw draw,
                           std::uint32_t row0, Index first_unit, View<std::uint64_t> words);
 
@@ -124,8 +125,8 @@ struct Kernels {
     // The same from the sums of before, which acc holds for rows that are carried.
     void (*change_rows_i16)(ChangeLists rows, Index begin, Index end, const std::int16_t* block, std::int32_t* acc);
 
-    // out[r][0…63] = Σ value·block[i][0…63] over what is not zero in rows begin ≤ r < end; out starts at row `begin`, and
-    // is zero past the block's columns.
+    // out[r][0…63] = Σ value·block[i][0…63] over what is not zero in rows begin ≤ r < end; out starts at row `begin`,
+    // and is zero past the block's columns.
     void (*sum_values_f32)(ValueLists rows, Index begin, Index end, View<const float> block, float* out);
 
     // ---- quantize.inc: 16-bit weights ----

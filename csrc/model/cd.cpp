@@ -11,8 +11,7 @@ void SharedSums::begin(const Shares& shares, Rbm& rbm, Index rows) {
     parts_.resize(static_cast<std::size_t>(shares.count()));
     for (int s = 0; s < shares.count(); ++s) {
         const Range units = shares.units(s);
-        parts_[static_cast<std::size_t>(s)].reset(rows, units.end - units.begin,
-                                                  rbm.quantized(Direction::up).blocks());
+        parts_[static_cast<std::size_t>(s)].reset(rows, units.end - units.begin, rbm.quantized(Direction::up).blocks());
     }
 }
 
@@ -20,9 +19,8 @@ void SharedSums::sum(int share, Rbm& rbm, const Batch& visible, const ListBuffer
     CarriedSums& part = parts_[static_cast<std::size_t>(share)];
     const Range units = shares_.units(share);
     const QuantizedMatrix& q = rbm.quantized(Direction::up);
-    const ChangeLists& lists = part.is_known() || !ones
-                                   ? ListBuffer::of_this_thread().fill(visible, 0, rows_, units, &part)
-                                   : ones->lists();
+    const ChangeLists& lists =
+        part.is_known() || !ones ? ListBuffer::of_this_thread().fill(visible, 0, rows_, units, &part) : ones->lists();
     for (Index block = 0; block < q.blocks(); ++block)
         kernels().change_rows_i16(lists, 0, rows_, q.block(block) + units.begin * block_width, part.tile(block, 0));
     if (carry) part.set_states(visible, units.begin);
@@ -47,10 +45,10 @@ void SharedProducts::begin(const Shares& shares, Index rows, Index blocks) {
 void SharedProducts::sum(int share, View<const float> w, const ValueLists& rows) {
     const Range units = shares_.units(share);
     for (Index j0 = 0; j0 < w.cols; j0 += block_width)
-        kernels().sum_values_f32(rows, 0, rows_,
-                                 {w.row(units.begin) + j0, units.end - units.begin,
-                                  std::min(block_width, w.cols - j0), w.stride},
-                                 &parts_[static_cast<std::size_t>(share)][j0 * rows_]);
+        kernels().sum_values_f32(
+            rows, 0, rows_,
+            {w.row(units.begin) + j0, units.end - units.begin, std::min(block_width, w.cols - j0), w.stride},
+            &parts_[static_cast<std::size_t>(share)][j0 * rows_]);
 }
 
 void SharedProducts::gather(Index block, Index row, Index rows, float* sums) const {
@@ -144,8 +142,8 @@ void Phase::sum_products(int share, Index first, Index last, Index block, float*
     const Share& mine = share_[static_cast<std::size_t>(share)];
     const Index j0 = block * block_width, cols = std::min(block_width, n_hidden_ - j0);
     kernels().sum_values_f32(
-        {mine.index.data(), mine.value.data(), mine.start.data() + first - shares_.units(share).begin}, 0,
-        last - first, {probabilities_.data() + j0, rows_, cols, n_hidden_}, sums);
+        {mine.index.data(), mine.value.data(), mine.start.data() + first - shares_.units(share).begin}, 0, last - first,
+        {probabilities_.data() + j0, rows_, cols, n_hidden_}, sums);
 }
 
 float Phase::factor(double rate) const {
@@ -254,7 +252,8 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
             positive_products_.sum(share, rbm.parameters().w, positive_.list_values(share, data));
     };
     const auto chain_down_and_up = [&](int share, Index t) {
-        const HalfStep out = drawing(states, options, rng::Stream::visible, options.step + static_cast<std::uint64_t>(t));
+        const HalfStep out =
+            drawing(states, options, rng::Stream::visible, options.step + static_cast<std::uint64_t>(t));
         alignas(64) float x[tile_rows * block_width];
         sum_strips(down, all_of(h), {0, chains.rows}, shares_.blocks(share), carry ? &visible_sums_ : nullptr,
                    [&](Index row, Index rows, Index block, const std::int32_t* acc) {
@@ -286,9 +285,9 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
     };
     const auto finish_chain = [&](Index block, Index t) {
         const bool last = t + 1 == options.n_gibbs_steps;
-        const HalfStep out = last && !options.persistent
-                                 ? HalfStep{}
-                                 : drawing(chains, options, rng::Stream::hidden, options.step + static_cast<std::uint64_t>(t));
+        const HalfStep out = last && !options.persistent ? HalfStep{}
+                                                         : drawing(chains, options, rng::Stream::hidden,
+                                                                   options.step + static_cast<std::uint64_t>(t));
         finish(&chain_sums_, chains.rows, block, last ? negative_.kept(out) : out);
     };
     // Persistent chains go down while the data go up; those of CD begin with what the data drew.
@@ -321,7 +320,8 @@ void ContrastiveDivergence::run_by_rows(Rbm& rbm, const Batch& data, View<std::u
         const std::uint64_t step = options.step + static_cast<std::uint64_t>(t);
         const bool last = t + 1 == options.n_gibbs_steps;
         half_step(rbm, Direction::down, all_of(h), drawing(states, options, rng::Stream::visible, step));
-        const HalfStep up = last && !options.persistent ? HalfStep{} : drawing(chains, options, rng::Stream::hidden, step);
+        const HalfStep up =
+            last && !options.persistent ? HalfStep{} : drawing(chains, options, rng::Stream::hidden, step);
         if (last)
             negative_.run(rbm, all_of(v), up);
         else

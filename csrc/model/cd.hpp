@@ -2,9 +2,9 @@
 // (docs/numerics.md, section 6).
 //
 // Visible units are dealt to threads once and for all, a share each. A thread updates the weights of its own units,
-// draws them, lists those that are on, and sums their rows of weights, so that no other core touches its part of W or of
-// the 16-bit copies. What threads exchange are the sums of the hidden units: a part from each share, added up where a
-// block of hidden units is finished.
+// draws them, lists those that are on, and sums their rows of weights, so that no other core touches its part of W or
+// of the 16-bit copies. What threads exchange are the sums of the hidden units: a part from each share, added up where
+// a block of hidden units is finished.
 #pragma once
 
 #include <vector>

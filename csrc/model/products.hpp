@@ -27,8 +27,8 @@ struct Tile {
     }
 };
 
-// Integer sums of some chains, carried from step to step while the weights stand still: the next sums are these plus the
-// rows of weights that went on minus those that went off, exactly.
+// Integer sums of some chains, carried from step to step while the weights stand still: the next sums are these plus
+// the rows of weights that went on minus those that went off, exactly.
 class CarriedSums {
   public:
     // Room for so many chains; nothing is known of their sums yet.
@@ -60,8 +60,8 @@ class CarriedSums {
 // Rows as lists of the units that changed.
 class ListBuffer {
   public:
-    // Of rows begin … end − 1 of a batch: since their sums were taken where `carried` has them, else since all were off.
-    // Units are counted from the first of their range, which is that of `carried`.
+    // Of rows begin … end − 1 of a batch: since their sums were taken where `carried` has them, else since all were
+    // off. Units are counted from the first of their range, which is that of `carried`.
     const ChangeLists& fill(const Batch& batch, Index begin, Index end, Range units, const CarriedSums* carried) {
         const Index cols = units.end - units.begin, room = ceil_div(cols, block_width) * block_width;
         std::int32_t* index = index_.reserve((end - begin) * room);
@@ -72,12 +72,12 @@ class ListBuffer {
             const Index row = batch.row(r);
             is_carried[r - begin] = carried && carried->is_known();
             if (is_carried[r - begin]) {
-                const std::uint64_t *now = batch.rows.words(row) + units.begin / block_width, *before = carried->state(r);
+                const std::uint64_t *now = batch.rows.words(row) + units.begin / block_width,
+                                    *before = carried->state(r);
                 start[1] = start[0] + list_difference(now, before, cols, index + start[0]);
                 start[2] = start[1] + list_difference(before, now, cols, index + start[1]);
             } else {
-                start[1] = start[2] =
-                    start[0] + batch.rows.list_ones(row, units.begin, units.end, index + start[0]);
+                start[1] = start[2] = start[0] + batch.rows.list_ones(row, units.begin, units.end, index + start[0]);
             }
         }
         lists_ = {index, start_.data(), is_carried};
@@ -119,8 +119,8 @@ class ValueListBuffer {
         Index* start = start_.reserve(end - begin + 1);
         start[0] = 0;
         for (Index r = begin; r < end; ++r, ++start)
-            start[1] = start[0] + batch.rows.list_values(batch.row(r), units.begin, units.end, index + start[0],
-                                                         value + start[0]);
+            start[1] = start[0] +
+                       batch.rows.list_values(batch.row(r), units.begin, units.end, index + start[0], value + start[0]);
         lists_ = {index, value, start_.data()};
         return lists_;
     }
@@ -203,7 +203,8 @@ void for_each_sum(const QuantizedMatrix& q, const Batch& batch, const Pass& pass
 }
 
 // A tile of integer sums, with what makes pre-activations of them; x is room for those.
-inline Tile tile_of(Rbm& rbm, Direction direction, Index row, Index rows, Index block, const std::int32_t* acc, float* x) {
+inline Tile tile_of(Rbm& rbm, Direction direction, Index row, Index rows, Index block, const std::int32_t* acc,
+                    float* x) {
     const QuantizedMatrix& q = rbm.quantized(direction);
     const Index j0 = block * block_width;
     return {row, rows, block, q.block_cols(block), x, acc, q.scale() + j0, rbm.padded_bias(direction) + j0};

@@ -36,9 +36,9 @@ void finish_tile(const Tile& tile, const HalfStep& out, Index batch_rows) {
     const Kernels& k = kernels();
     const Index n = tile.rows * block_width, j0 = tile.block * block_width;
     const auto row0 = out.row0 + static_cast<std::uint32_t>(tile.row);
-    const View<std::uint64_t> words =
-        out.states.empty() ? View<std::uint64_t>{}
-                           : View<std::uint64_t>{out.states.row(tile.row) + tile.block, tile.rows, 1, out.states.stride};
+    const View<std::uint64_t> words = out.states.empty() ? View<std::uint64_t>{}
+                                                         : View<std::uint64_t>{out.states.row(tile.row) + tile.block,
+                                                                               tile.rows, 1, out.states.stride};
     if (tile.acc && !out.fixed && out.probabilities.empty()) {
         if (!words.empty()) k.draw_sums_i32(tile.acc, tile.cols, tile.scale, tile.bias, out.draw, row0, j0, words);
         return;
@@ -46,7 +46,8 @@ void finish_tile(const Tile& tile, const HalfStep& out, Index batch_rows) {
     tile.fill();
     k.sigmoid_f32(tile.x, n, tile.x);
     if (out.fixed)
-        k.fix_probabilities(tile.x, n, out.fixed_factor, out.fixed + (tile.block * batch_rows + tile.row) * block_width);
+        k.fix_probabilities(tile.x, n, out.fixed_factor,
+                            out.fixed + (tile.block * batch_rows + tile.row) * block_width);
     if (!words.empty()) k.draw_bits_f32({tile.x, tile.rows, tile.cols, block_width}, out.draw, row0, j0, words);
     if (!out.probabilities.empty())
         for (Index r = 0; r < tile.rows; ++r)

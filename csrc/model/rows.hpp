@@ -31,7 +31,9 @@ class Rows {
     // Positions and values of what is not zero in any row, likewise; returns how many.
     Index list_values(Index row, Index first, Index last, std::int32_t* index, float* values) const;
     // The words of a row of bits; null for rows of another form.
-    const std::uint64_t* words(Index row) const { return kind_ == Kind::bits ? view<std::uint64_t>().row(row) : nullptr; }
+    const std::uint64_t* words(Index row) const {
+        return kind_ == Kind::bits ? view<std::uint64_t>().row(row) : nullptr;
+    }
     bool is_packed() const { return kind_ == Kind::bits; }
     // One value of any row.
     float value(Index row, Index col) const;
