@@ -22,7 +22,8 @@ void SharedSums::sum(int share, Rbm& rbm, const Batch& visible, const ListBuffer
     const ChangeLists& lists =
         part.is_known() || !ones ? ListBuffer::of_this_thread().fill(visible, 0, rows_, units, &part) : ones->lists();
     for (Index block = 0; block < q.blocks(); ++block)
-        kernels().change_rows_i16(lists, 0, rows_, q.block(block) + units.begin * block_width, part.tile(block, 0));
+        kernels().change_rows_i16(lists, 0, rows_, q.block(block) + units.begin * block_width,
+                                  q.block_cols(block), part.tile(block, 0));
     if (carry) part.set_states(visible, units.begin);
 }
 

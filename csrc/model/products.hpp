@@ -181,7 +181,7 @@ void sum_strips(const QuantizedMatrix& q, const Batch& batch, Range rows, Range 
             for (Index row = strip; row < end; row += tile_rows) {
                 const Index n = std::min(tile_rows, end - row);
                 std::int32_t* acc = carried ? carried->tile(block, row) : local;
-                k.change_rows_i16(lists, row - strip, row - strip + n, q.block(block), acc);
+                k.change_rows_i16(lists, row - strip, row - strip + n, q.block(block), q.block_cols(block), acc);
                 use(row, n, block, acc);
             }
     }
