@@ -3,6 +3,7 @@
 
 #include "bind/arrays.hpp"
 #include "bind/bindings.hpp"
+#include "model/products.hpp"
 #include "model/trainer.hpp"
 
 namespace harmonium::bind {
@@ -306,9 +307,17 @@ void add_trainer(py::module_& m) {
             py::arg("step"), py::arg("learning_rate"), py::arg("momentum"));
 }
 
+void force_way_named(const std::string& name) {
+    const char* names[] = {"", "none", "last", "all"};
+    for (int way = 0; way < 4; ++way)
+        if (name == names[way]) return force_way(static_cast<ForcedWay>(way));
+    throw py::value_error("the way must be '', 'none', 'last' or 'all', not '" + name + "'");
+}
+
 }  // namespace
 
 void add_rbm(py::module_& m) {
+    m.def("force_way", &force_way_named, py::arg("name"));
     add_rows(m);
     add_machine(m);
     add_trainer(m);

@@ -22,12 +22,19 @@ struct ActiveLists {
     const Index* start;
 };
 
-// Rows given as what changed in them since their sums were taken: index[start[2r]] … index[start[2r + 1] − 1] went on,
-// from there to index[start[2r + 2] − 1] went off. A row that is not carried was all off and its sums 0.
+// What the sums of a row are reached from.
+enum class From : std::uint8_t {
+    none,  // all units off: sums of zero
+    last,  // the units of before, whose sums are known
+    all,  // all units on
+};
+
+// Rows given as their difference from such states: index[start[2r]] … index[start[2r + 1] − 1] went on, from there to
+// index[start[2r + 2] − 1] went off.
 struct ChangeLists {
     const std::int32_t* index;
     const Index* start;
-    const std::uint8_t* is_carried;
+    const From* from;
 };
 
 // Rows given by their columns that are not zero: those of row r are index[start[r]] … index[start[r + 1] − 1],
@@ -84,6 +91,9 @@ struct Kernels {
     // Positions of the ones of a row, ascending; returns how many. `out` has room for n rounded up to 64.
     Index (*list_ones_bits)(const std::uint64_t* words, Index n, std::int32_t* out);
     Index (*list_ones_bytes)(const std::uint8_t* bytes, Index n, std::int32_t* out);
+    // How many bits are set in some words; and how many differ between two.
+    Index (*count_ones)(const std::uint64_t* words, Index n_words);
+    Index (*count_changes)(const std::uint64_t* a, const std::uint64_t* b, Index n_words);
     // Packs n values (one row) into ceil(n / 64) words, bit j % 64 of word j / 64 set where value j is not 0, the bits
     // past n clear. Returns scan flags.
     std::uint32_t (*pack_bytes)(const std::uint8_t* bytes, Index n, std::uint64_t* words);
@@ -122,11 +132,10 @@ struct Kernels {
     // ---- rowsum.inc: products with a binary operand ----
     // acc[r][0…63] = Σ block[i][0…63] over the active i of rows begin ≤ r < end; acc starts at row `begin`.
     void (*sum_rows_i16)(ActiveLists rows, Index begin, Index end, const std::int16_t* block, std::int32_t* acc);
-    // The same from the sums of before, which acc holds for rows that are carried; zeros past the first `cols` columns
-    // or more.
+    // The same from other sums: of before, which acc then holds, or of all units, in all[64]; zeros past the first `cols`
+    // columns or more.
     void (*change_rows_i16)(ChangeLists rows, Index begin, Index end, const std::int16_t* block, Index cols,
-                            std::int32_t* acc);
-
+                            const std::int32_t* all, std::int32_t* acc);
     // out[r][0…63] = Σ value·block[i][0…63] over what is not zero in rows begin ≤ r < end; out starts at row `begin`,
     // and is zero past the block's columns.
     void (*sum_values_f32)(ValueLists rows, Index begin, Index end, View<const float> block, float* out);

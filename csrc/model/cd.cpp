@@ -19,11 +19,15 @@ void SharedSums::sum(int share, Rbm& rbm, const Batch& visible, const ListBuffer
     CarriedSums& part = parts_[static_cast<std::size_t>(share)];
     const Range units = shares_.units(share);
     const QuantizedMatrix& q = rbm.quantized(Direction::up);
-    const ChangeLists& lists =
-        part.is_known() || !ones ? ListBuffer::of_this_thread().fill(visible, 0, rows_, units, &part) : ones->lists();
-    for (Index block = 0; block < q.blocks(); ++block)
-        kernels().change_rows_i16(lists, 0, rows_, q.block(block) + units.begin * block_width,
-                                  q.block_cols(block), part.tile(block, 0));
+    ListBuffer& buffer = ListBuffer::of_this_thread();
+    const bool reuse = ones && !part.is_known() && !ones->mostly_on();
+    const ChangeLists& lists = reuse ? ones->lists() : buffer.fill(visible, 0, rows_, units, &part);
+    alignas(64) std::int32_t all[block_width];
+    for (Index block = 0; block < q.blocks(); ++block) {
+        const std::int16_t* weights = q.block(block) + units.begin * block_width;
+        if (!reuse && buffer.wants_all()) buffer.sum_all(weights, units.end - units.begin, all);
+        kernels().change_rows_i16(lists, 0, rows_, weights, q.block_cols(block), all, part.tile(block, 0));
+    }
     if (carry) part.set_states(visible, units.begin);
 }
 
@@ -101,7 +105,7 @@ void Phase::run(Rbm& rbm, const Batch& visible, const HalfStep& out) {
 const ListBuffer& Phase::list(int share, const Batch& visible) {
     Share& mine = share_[static_cast<std::size_t>(share)];
     const Range units = shares_.units(share);
-    const ChangeLists& rows = mine.lists.fill(visible, 0, rows_, units, nullptr);
+    const ChangeLists& rows = mine.lists.fill_ones(visible, 0, rows_, units);
     transpose(mine, units.end - units.begin, rows.index, nullptr, [&](Index n) { return rows.start[2 * n + 2]; });
     return mine.lists;
 }

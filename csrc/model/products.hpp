@@ -57,33 +57,34 @@ class CarriedSums {
     bool is_known_ = false;
 };
 
-// Rows as lists of the units that changed.
+// From which state a row's sums are reached: the one fewest units away, where `on` of its units are on and, if the
+// state of before is known, `changed` since then. The one place that decides; the sums are the same integers whichever
+// it is (benchmarks/bench_ways.py compares). For tests and benchmarks `force_way` takes the decision away.
+struct Ways {
+    bool knows_last;
+    bool may_use_all;
+
+    From operator()(Index on, Index changed, Index units) const;
+};
+enum class ForcedWay : int { automatic, none, last, all };
+void force_way(ForcedWay way);
+
+// Rows as lists of the units in which they differ from the state their sums are reached from.
 class ListBuffer {
   public:
-    // Of rows begin … end − 1 of a batch: since their sums were taken where `carried` has them, else since all were
-    // off. Units are counted from the first of their range, which is that of `carried`.
-    const ChangeLists& fill(const Batch& batch, Index begin, Index end, Range units, const CarriedSums* carried) {
-        const Index cols = units.end - units.begin, room = ceil_div(cols, block_width) * block_width;
-        std::int32_t* index = index_.reserve((end - begin) * room);
-        Index* start = start_.reserve(2 * (end - begin) + 1);
-        std::uint8_t* is_carried = is_carried_.reserve(end - begin);
-        start[0] = 0;
-        for (Index r = begin; r < end; ++r, start += 2) {
-            const Index row = batch.row(r);
-            is_carried[r - begin] = carried && carried->is_known();
-            if (is_carried[r - begin]) {
-                const std::uint64_t *now = batch.rows.words(row) + units.begin / block_width,
-                                    *before = carried->state(r);
-                start[1] = start[0] + list_difference(now, before, cols, index + start[0]);
-                start[2] = start[1] + list_difference(before, now, cols, index + start[1]);
-            } else {
-                start[1] = start[2] = start[0] + batch.rows.list_ones(row, units.begin, units.end, index + start[0]);
-            }
-        }
-        lists_ = {index, start_.data(), is_carried};
-        return lists_;
-    }
+    // Of rows begin … end − 1 of a batch; `carried` may know their last sums. Units are counted from the first of their
+    // range, which is that of `carried`.
+    const ChangeLists& fill(const Batch& batch, Index begin, Index end, Range units, const CarriedSums* carried);
+    // The units that are on, whatever is known.
+    const ChangeLists& fill_ones(const Batch& batch, Index begin, Index end, Range units);
     const ChangeLists& lists() const { return lists_; }
+    // Whether a row of the last fill is reached from all units, so that their sums are wanted.
+    bool wants_all() const { return wants_all_; }
+    // Of the last fill_ones: more units are on than off.
+    bool mostly_on() const { return mostly_on_; }
+
+    // The sums of all units of a block, of so many inputs.
+    void sum_all(const std::int16_t* block, Index inputs, std::int32_t* all);
 
     // One a thread, kept: strips of lists are larger than malloc keeps at hand, and fresh pages cost more than the
     // sums.
@@ -93,19 +94,15 @@ class ListBuffer {
     }
 
   private:
-    // The units that are on in a and off in b.
-    Index list_difference(const std::uint64_t* a, const std::uint64_t* b, Index cols, std::int32_t* out) {
-        const Index words = ceil_div(cols, block_width);
-        std::uint64_t* difference = difference_.reserve(words);
-        for (Index w = 0; w < words; ++w) difference[w] = a[w] & ~b[w];
-        return kernels().list_ones_bits(difference, cols, out);
-    }
+    void reserve(Index rows, Index cols);
 
-    Buffer<std::int32_t> index_;
-    Buffer<Index> start_;
-    Buffer<std::uint8_t> is_carried_;
+    Buffer<std::int32_t> index_, every_;
+    Buffer<Index> start_, on_;
+    Buffer<From> from_;
     Buffer<std::uint64_t> difference_;
     ChangeLists lists_{};
+    bool wants_all_ = false, mostly_on_ = false;
+    Index n_every_ = 0;
 };
 
 // Rows of real values as lists of those that are not zero.
@@ -174,16 +171,19 @@ void sum_strips(const QuantizedMatrix& q, const Batch& batch, Range rows, Range 
     const Kernels& k = kernels();
     ListBuffer& buffer = ListBuffer::of_this_thread();
     alignas(64) std::int32_t local[tile_rows * block_width];
+    alignas(64) std::int32_t all[block_width];
     for (Index strip = rows.begin; strip < rows.end; strip += strip_rows) {
         const Index end = std::min(strip + strip_rows, rows.end);
         const ChangeLists& lists = buffer.fill(batch, strip, end, {0, q.inputs()}, carried);
-        for (Index block = blocks.begin; block < blocks.end; ++block)
+        for (Index block = blocks.begin; block < blocks.end; ++block) {
+            if (buffer.wants_all()) buffer.sum_all(q.block(block), q.inputs(), all);
             for (Index row = strip; row < end; row += tile_rows) {
                 const Index n = std::min(tile_rows, end - row);
                 std::int32_t* acc = carried ? carried->tile(block, row) : local;
-                k.change_rows_i16(lists, row - strip, row - strip + n, q.block(block), q.block_cols(block), acc);
+                k.change_rows_i16(lists, row - strip, row - strip + n, q.block(block), q.block_cols(block), all, acc);
                 use(row, n, block, acc);
             }
+        }
     }
 }
 
