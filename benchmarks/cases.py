@@ -82,11 +82,13 @@ class Product:
     n_visible: int = 784
     n_hidden: int = 500
     data: Literal["binary", "grey"] = "binary"
+    density: float | None = None  # random rows, so many of their units on
     unit = "rows/s"
 
     @property
     def title(self) -> str:
-        return f"{self.label}, {self.n_visible}–{self.n_hidden}, {self.n_rows} {self.data} rows"
+        kind = self.data if self.density is None else f"{self.density:.0%} full"
+        return f"{self.label}, {self.n_visible}–{self.n_hidden}, {self.n_rows} {kind} rows"
 
     @property
     def amount(self) -> int:
@@ -144,6 +146,10 @@ ROW_SUMS = [
     Product(label="propup", n_rows=10_000),
     Product(label="propdown", n_rows=10_000),
 ]
+# From which state sums are reached.
+WAYS = {"fresh": "none", "from the last": "last", "from all on": "all"}
+DENSITIES = [Product(label="propup", n_rows=5_000, density=d) for d in (0.05, 0.3, 0.5, 0.7, 0.95)]
+CHAINS = [Gibbs(n_chains=1000, n_steps=30)]
 UPDATE = Training(label="trainer alone, ", batch_size=10, n_rows=10_000)
 BERNOULLI = Elementwise(label="sample_bernoulli", unit="draws/s")
 SIGMOID = Elementwise(label="sigmoid", unit="values/s")

@@ -41,7 +41,10 @@ def tables(results: Results, command: str) -> str:
         ]
     best, *lower = run["levels"]
     kernels = table(results, "kernels", best, [*lower, "NumPy", "PyTorch"], peak)
-    parts += ["", "By instruction set:", "", *kernels, "", *notes(run, peak)]
+    parts += ["", "By instruction set:", "", *kernels, ""]
+    ways = table(results, "ways", "chosen by counts", list(cases.WAYS))
+    parts += ["From which state the sums of a row are reached:", "", *ways, ""]
+    parts += notes(run, peak)
     return "\n".join(parts)
 
 
