@@ -26,7 +26,7 @@ from harmonium.engine.protocol import TrainingArrays, TrainingRule
 N_VISIBLE, N_HIDDEN = 784, 500
 VISIBLE_ONES, HIDDEN_ONES = 0.13, 0.27  # of an RBM trained on MNIST; speed depends on them
 # How many times NumPy's speed is asked for, by instruction set. Measured: Gibbs chains 5, 3.1 and
-# 1.8, training 3.8, 2.7 and 1.4; on two threads each, more.
+# 1.8, training 3.8, 2.7 and 1.4.
 LEAST_GIBBS = {"avx512": 2.0, "avx2": 1.2}.get(_core.active_isa(), 0.6)
 LEAST_TRAINING = {"avx512": 1.3, "avx2": 0.9}.get(_core.active_isa(), 0.5)
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(harmonium.__file__).parents[1])}

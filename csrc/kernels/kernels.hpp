@@ -132,8 +132,8 @@ struct Kernels {
     // ---- rowsum.inc: products with a binary operand ----
     // acc[r][0…63] = Σ block[i][0…63] over the active i of rows begin ≤ r < end; acc starts at row `begin`.
     void (*sum_rows_i16)(ActiveLists rows, Index begin, Index end, const std::int16_t* block, std::int32_t* acc);
-    // The same from other sums: of before, which acc then holds, or of all units, in all[64]; zeros past the first `cols`
-    // columns or more.
+    // The same from other sums: of before, which acc then holds, or of all units, in all[64]; zeros past the first
+    // `cols` columns or more.
     void (*change_rows_i16)(ChangeLists rows, Index begin, Index end, const std::int16_t* block, Index cols,
                             const std::int32_t* all, std::int32_t* acc);
     // out[r][0…63] = Σ value·block[i][0…63] over what is not zero in rows begin ≤ r < end; out starts at row `begin`,

@@ -224,11 +224,11 @@ void ContrastiveDivergence::run(Rbm& rbm, const Batch& data, View<std::uint64_t>
     shares_ = {n_visible_, static_cast<int>(std::min<Index>(threads_for(weights, rbm.n_threads()), most_shares))};
     const bool data_is_integer = rbm.takes_integer_path(data.rows);
     const bool chain_is_integer = rbm.precision() == Precision::automatic;
-    by_shares_ = chain_is_integer && std::max(data.count, chains.rows) <= few_rows;
-    positive_.begin(shares_, rbm, data.count, data_is_integer, data_is_integer || by_shares_);
+    const bool by_shares = chain_is_integer && std::max(data.count, chains.rows) <= few_rows;
+    positive_.begin(shares_, rbm, data.count, data_is_integer, data_is_integer || by_shares);
     negative_.begin(shares_, rbm, chains.rows, chain_is_integer, chain_is_integer);
     visible_states_.reserve(chains.rows * ceil_div(n_visible_, block_width));
-    if (by_shares_)
+    if (by_shares)
         run_by_shares(rbm, data, chains, options);
     else
         run_by_rows(rbm, data, chains, options);

@@ -168,7 +168,6 @@ class ContrastiveDivergence {
     Phase positive_, negative_;
     SharedSums positive_sums_, chain_sums_;
     SharedProducts positive_products_;
-    bool by_shares_ = false;
     CarriedSums visible_sums_;
     Index n_visible_ = 0, n_hidden_ = 0;
     float a_positive_ = 0, a_negative_ = 0;

@@ -44,7 +44,7 @@ def validate_units(
     """
     validate = partial(validate_data, estimator, accept_sparse="csr", dtype="numeric")
     try:
-        # Dense values are read once, when they are packed: what is not finite is not in [0, 1] either.
+        # Dense values are read once, when they are packed: what is not finite is not in [0, 1].
         checked = validate(X, reset=reset, ensure_all_finite=scipy.sparse.issparse(X))
         try:
             return _units_of(engine, checked, name)

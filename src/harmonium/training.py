@@ -113,7 +113,8 @@ class Monitor:
         self, engine: Engine, n_hidden: int, train: Rows, held_out: Rows | None, seed: int
     ) -> None:
         self._n_hidden = n_hidden
-        n = min(self.MOST_ROWS, max(50, train.n_rows // 30), max(10, self.MOST_VALUES // train.n_cols))
+        most = min(self.MOST_ROWS, max(10, self.MOST_VALUES // train.n_cols))
+        n = min(most, max(50, train.n_rows // 30))
         self._seed = seed
         self._train = pick_rows(engine, train, n)
         self._train_values = values_of(self._train)
