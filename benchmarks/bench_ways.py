@@ -25,11 +25,11 @@ def by_way(turn: Turn) -> tuple[Turn, dict[str, Turn]]:
             try:
                 return turn()
             finally:
-                _core.force_way("")
+                _core.force_way("nearest")
 
         return forced_turn
 
-    return forced(""), {name: forced(way) for name, way in cases.WAYS.items()}
+    return forced("nearest"), {name: forced(way) for name, way in cases.WAYS.items()}
 
 
 def same_bits(results: dict[str, Any]) -> None:

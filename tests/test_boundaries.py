@@ -125,6 +125,7 @@ CALLS: dict[str, Call] = {
     ),
     "philox": (lambda: _core.philox, lambda: [empty(3, 4, dtype=np.uint32), 1], ["any", INT]),
     "set_isa": (lambda: _core.set_isa, lambda: ["baseline"], [WORD]),
+    "force_way": (lambda: _core.force_way, lambda: ["none"], [WORD]),
     "resolve_threads": (lambda: _core.resolve_threads, lambda: [1], [INT]),
 }
 # Read with any layout of their own, or optional: what else they may be.
@@ -171,6 +172,7 @@ def same_level_afterwards() -> Iterator[None]:
     level = _core.active_isa()
     yield
     _core.set_isa(level)
+    _core.force_way("nearest")
 
 
 def test_every_function_is_in_the_table() -> None:

@@ -23,10 +23,10 @@ V, H = 150, 101  # a part of a block at the end of both, more and less than half
 def way(request: pytest.FixtureRequest) -> Iterator[str]:
     _core.force_way(request.param)
     yield request.param
-    _core.force_way("")
+    _core.force_way("nearest")
 
 
-@pytest.mark.parametrize("way", ["", *WAYS], indirect=True)
+@pytest.mark.parametrize("way", ["nearest", *WAYS], indirect=True)
 @pytest.mark.parametrize("density", [0.02, 0.4, 0.95])
 def test_products(isa: str, way: str, density: float) -> None:
     W, _, c = random_model(V, H, seed=0)
@@ -35,7 +35,7 @@ def test_products(isa: str, way: str, density: float) -> None:
     assert same_bits(p, ref.sigmoid(ref.preactivation(v, W, c)))
 
 
-@pytest.mark.parametrize("way", ["", *WAYS], indirect=True)
+@pytest.mark.parametrize("way", ["nearest", *WAYS], indirect=True)
 @pytest.mark.parametrize("bias", [-3, 0, 3])  # most units off, half of them, most of them on
 @pytest.mark.parametrize("n_chains", [3, 200])
 def test_chains(isa: str, way: str, bias: float, n_chains: int) -> None:
@@ -46,6 +46,19 @@ def test_chains(isa: str, way: str, bias: float, n_chains: int) -> None:
     got = ops.gibbs(v, W, b, c, n_steps=5, seed=3, n_threads=2)
     assert same_bits(got[0], expected.v)
     assert same_bits(got[1], expected.h)
+
+
+@pytest.mark.parametrize("n_off", [1, 2, 3])
+@pytest.mark.parametrize("way", ["nearest", "last"], indirect=True)
+def test_lists_of_almost_all_units(isa: str, way: str, n_off: int) -> None:
+    """What went on and what went off share a row's room: 61 to 63 of 64 units, and one to three."""
+    n = 64
+    W, b, c = np.zeros((n, n), np.float32), np.full(n, 100, np.float32), np.full(n, 100, np.float32)
+    b[:n_off] = -100
+    v = np.zeros((1, n), bool)
+    v[0, : n_off + 2] = True
+    got = ops.gibbs(v, W, b, c, n_steps=3, seed=0, n_threads=1)
+    assert same_bits(got[0], ref.gibbs(W, b, c, 3, 0, v=v).v)
 
 
 def trained(density: float, persistent: bool, n_rows: int) -> list[bytes]:
@@ -66,12 +79,12 @@ def trained(density: float, persistent: bool, n_rows: int) -> list[bytes]:
 @pytest.mark.parametrize("density", [0.1, 0.9])
 def test_training(way: str, persistent: bool, n_rows: int, density: float) -> None:
     forced = trained(density, persistent, n_rows)
-    _core.force_way("")
+    _core.force_way("nearest")
     assert trained(density, persistent, n_rows) == forced
 
 
 def test_no_other_way() -> None:
-    with pytest.raises(ValueError, match="must be '', 'none', 'last' or 'all', not 'best'"):
+    with pytest.raises(ValueError, match="must be 'nearest', 'none', 'last' or 'all', not 'best'"):
         _core.force_way("best")
 
 

@@ -308,10 +308,10 @@ void add_trainer(py::module_& m) {
 }
 
 void force_way_named(const std::string& name) {
-    const char* names[] = {"", "none", "last", "all"};
+    const char* names[] = {"nearest", "none", "last", "all"};
     for (int way = 0; way < 4; ++way)
         if (name == names[way]) return force_way(static_cast<ForcedWay>(way));
-    throw py::value_error("the way must be '', 'none', 'last' or 'all', not '" + name + "'");
+    throw py::value_error("the way must be 'nearest', 'none', 'last' or 'all', not '" + name + "'");
 }
 
 }  // namespace

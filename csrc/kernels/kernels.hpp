@@ -88,7 +88,8 @@ struct CdTile {
 
 struct Kernels {
     // ---- bits.inc: states as bits ----
-    // Positions of the ones of a row, ascending; returns how many. `out` has room for n rounded up to 64.
+    // Positions of the ones of a row, ascending; returns how many. `out` has room for n rounded up to 64: up to three
+    // places past the last one are written too.
     Index (*list_ones_bits)(const std::uint64_t* words, Index n, std::int32_t* out);
     Index (*list_ones_bytes)(const std::uint8_t* bytes, Index n, std::int32_t* out);
     // How many bits are set in some words; and how many differ between two.
@@ -132,8 +133,8 @@ struct Kernels {
     // ---- rowsum.inc: products with a binary operand ----
     // acc[r][0…63] = Σ block[i][0…63] over the active i of rows begin ≤ r < end; acc starts at row `begin`.
     void (*sum_rows_i16)(ActiveLists rows, Index begin, Index end, const std::int16_t* block, std::int32_t* acc);
-    // The same from other sums: of before, which acc then holds, or of all units, in all[64]; zeros past the first
-    // `cols` columns or more.
+    // The same from other sums: those of before, which acc then holds, or those of all units, all[64], which is read
+    // where a row asks for it alone. Columns from `cols` on are padding and may be left as zeros.
     void (*change_rows_i16)(ChangeLists rows, Index begin, Index end, const std::int16_t* block, Index cols,
                             const std::int32_t* all, std::int32_t* acc);
     // out[r][0…63] = Σ value·block[i][0…63] over what is not zero in rows begin ≤ r < end; out starts at row `begin`,

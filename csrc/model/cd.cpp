@@ -20,6 +20,7 @@ void SharedSums::sum(int share, Rbm& rbm, const Batch& visible, const ListBuffer
     const Range units = shares_.units(share);
     const QuantizedMatrix& q = rbm.quantized(Direction::up);
     ListBuffer& buffer = ListBuffer::of_this_thread();
+    // Lists that are there already, unless fewer units changed than are on, or fewer are off.
     const bool reuse = ones && !part.is_known() && !ones->mostly_on();
     const ChangeLists& lists = reuse ? ones->lists() : buffer.fill(visible, 0, rows_, units, &part);
     alignas(64) std::int32_t all[block_width];
@@ -53,7 +54,7 @@ void SharedProducts::sum(int share, View<const float> w, const ValueLists& rows)
         kernels().sum_values_f32(
             rows, 0, rows_,
             {w.row(units.begin) + j0, units.end - units.begin, std::min(block_width, w.cols - j0), w.stride},
-            &parts_[static_cast<std::size_t>(share)][j0 * rows_]);
+            parts_[static_cast<std::size_t>(share)].data() + j0 * rows_);
 }
 
 void SharedProducts::gather(Index block, Index row, Index rows, float* sums) const {
@@ -63,14 +64,14 @@ void SharedProducts::gather(Index block, Index row, Index rows, float* sums) con
         for (Index i = 0; i < n; ++i) sums[i] += parts_[s][from + i];
 }
 
-void Phase::begin(const Shares& shares, Rbm& rbm, Index rows, bool is_integer, bool is_listed) {
+void Phase::begin(const Shares& shares, Rbm& rbm, Index rows, bool is_integer, bool by_shares) {
     shares_ = shares;
     share_.resize(static_cast<std::size_t>(shares.count()));
     rows_ = rows;
     n_visible_ = rbm.n_visible();
     n_hidden_ = rbm.n_hidden();
     is_integer_ = is_integer;
-    is_listed_ = is_listed;
+    is_listed_ = is_integer || by_shares;
     largest_ = is_integer ? largest_term(rows) : 0;
     if (is_integer) fixed_.reserve(ceil_div(n_hidden_, block_width) * rows_ * block_width);
 }
@@ -225,9 +226,10 @@ void ContrastiveDivergence::run(Rbm& rbm, const Batch& data, View<std::uint64_t>
     const bool data_is_integer = rbm.takes_integer_path(data.rows);
     const bool chain_is_integer = rbm.precision() == Precision::automatic;
     const bool by_shares = chain_is_integer && std::max(data.count, chains.rows) <= few_rows;
-    positive_.begin(shares_, rbm, data.count, data_is_integer, data_is_integer || by_shares);
-    negative_.begin(shares_, rbm, chains.rows, chain_is_integer, chain_is_integer);
+    positive_.begin(shares_, rbm, data.count, data_is_integer, by_shares);
+    negative_.begin(shares_, rbm, chains.rows, chain_is_integer, by_shares);
     visible_states_.reserve(chains.rows * ceil_div(n_visible_, block_width));
+    negative_step_.reserve(n_visible_);
     if (by_shares)
         run_by_shares(rbm, data, chains, options);
     else
@@ -334,12 +336,12 @@ void ContrastiveDivergence::run_by_rows(Rbm& rbm, const Batch& data, View<std::u
     }
 }
 
-void ContrastiveDivergence::visible_bias_step(double rate, int share, float* step) const {
+void ContrastiveDivergence::visible_bias_step(double rate, int share, float* step) {
     const Range units = shares_.units(share);
-    std::vector<float> negative(static_cast<std::size_t>(units.end - units.begin));
+    float* negative = negative_step_.data() + units.begin;
     positive_.mean_visible(rate, share, step);
-    negative_.mean_visible(rate, share, negative.data());
-    for (std::size_t i = 0; i < negative.size(); ++i) step[i] -= negative[i];
+    negative_.mean_visible(rate, share, negative);
+    for (Index i = 0; i < units.end - units.begin; ++i) step[i] -= negative[i];
 }
 
 void ContrastiveDivergence::hidden_bias_step(double rate, Index block, float* step) const {

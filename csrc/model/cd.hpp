@@ -92,8 +92,8 @@ class SharedProducts {
 // The visible units and hidden probabilities of one phase, in the form the step wants them.
 class Phase {
   public:
-    // `is_listed` says that the shares will list what is on, or not zero: always so on the integer path.
-    void begin(const Shares& shares, Rbm& rbm, Index rows, bool is_integer, bool is_listed);
+    // On the integer path, and `by_shares`, the shares will list what is on, or not zero.
+    void begin(const Shares& shares, Rbm& rbm, Index rows, bool is_integer, bool by_shares);
     bool is_integer() const { return is_integer_; }
     bool is_listed() const { return is_listed_; }
 
@@ -151,7 +151,7 @@ class ContrastiveDivergence {
     // Then, the whole gradient:
     void gradient(View<float> w, float* b, float* c, int n_threads);
     // or the step at learning rate `rate`, piece by piece. For the biases of a share's units and of a block:
-    void visible_bias_step(double rate, int share, float* step) const;
+    void visible_bias_step(double rate, int share, float* step);
     void hidden_bias_step(double rate, Index block, float* step) const;
     // For W, after begin_weight_steps: step[block][8][64] of a share's units first … last − 1 (at most tile_units) and
     // some blocks of hidden units (at most step_blocks); is_silent tells that it would be zero.
@@ -172,7 +172,7 @@ class ContrastiveDivergence {
     Index n_visible_ = 0, n_hidden_ = 0;
     float a_positive_ = 0, a_negative_ = 0;
     Buffer<std::uint64_t> visible_states_;
-    Buffer<float> dense_step_;
+    Buffer<float> dense_step_, negative_step_;
     View<float> dense_;  // n_visible × n_hidden: the float32 path's part of the step
 };
 

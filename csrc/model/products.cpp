@@ -6,7 +6,7 @@
 namespace harmonium {
 namespace {
 
-std::atomic<ForcedWay> forced{ForcedWay::automatic};
+std::atomic<ForcedWay> forced{ForcedWay::nearest};
 
 // The words of some units of a packed row.
 const std::uint64_t* words_of(const Batch& batch, Index row, Range units) {
@@ -25,7 +25,7 @@ From Ways::operator()(Index on, Index changed, Index units) const {
             return knows_last ? From::last : From::none;
         case ForcedWay::all:
             return From::all;
-        case ForcedWay::automatic:
+        case ForcedWay::nearest:
             break;
     }
     const Index off = units - on;
@@ -34,7 +34,8 @@ From Ways::operator()(Index on, Index changed, Index units) const {
 }
 
 void ListBuffer::reserve(Index rows, Index cols) {
-    index_.reserve(rows * ceil_div(cols, block_width) * block_width);
+    // Two lists of a row share its room, and each is written four places at a time.
+    index_.reserve(rows * ceil_div(cols, block_width) * block_width + 4);
     start_.reserve(2 * rows + 1);
     from_.reserve(rows);
     difference_.reserve(ceil_div(cols, block_width));
@@ -85,10 +86,11 @@ const ChangeLists& ListBuffer::fill(const Batch& batch, Index begin, Index end, 
         const Index changed = before ? k.count_changes(now, before, words) : 0;
         const From from = from_[r - begin] = ways(on[r - begin], changed, n);
         start[1] = start[0];
-        if (from != From::all) start[1] += list(now, 0, from == From::last ? before : nullptr, &index_[start[0]]);
+        if (from != From::all)
+            start[1] += list(now, 0, from == From::last ? before : nullptr, index_.data() + start[0]);
         start[2] = start[1];
-        if (from == From::last) start[2] += list(before, 0, now, &index_[start[1]]);
-        if (from == From::all) start[2] += list(now, ~std::uint64_t{0}, nullptr, &index_[start[1]]);
+        if (from == From::last) start[2] += list(before, 0, now, index_.data() + start[1]);
+        if (from == From::all) start[2] += list(now, ~std::uint64_t{0}, nullptr, index_.data() + start[1]);
         wants_all_ |= from == From::all;
     }
     return lists_;

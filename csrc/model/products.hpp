@@ -40,13 +40,13 @@ class CarriedSums {
         is_known_ = false;
     }
     bool is_known() const { return is_known_; }
-    std::int32_t* tile(Index block, Index chain) { return &acc_[(block * chains_ + chain) * block_width]; }
+    std::int32_t* tile(Index block, Index chain) { return acc_.data() + (block * chains_ + chain) * block_width; }
     // The inputs of a chain whose sums are known.
-    const std::uint64_t* state(Index chain) const { return &states_[chain * words_]; }
-    // The sums are now those of these inputs, counted from unit `first`.
+    const std::uint64_t* state(Index chain) const { return states_.data() + chain * words_; }
+    // The sums are now those of these inputs, from unit `first` on: as many as reset() was told of.
     void set_states(const Batch& batch, Index first = 0) {
         for (Index n = 0; n < batch.count; ++n)
-            std::copy_n(batch.rows.words(batch.row(n)) + first / block_width, words_, &states_[n * words_]);
+            std::copy_n(batch.rows.words(batch.row(n)) + first / block_width, words_, states_.data() + n * words_);
         is_known_ = true;
     }
 
@@ -66,7 +66,7 @@ struct Ways {
 
     From operator()(Index on, Index changed, Index units) const;
 };
-enum class ForcedWay : int { automatic, none, last, all };
+enum class ForcedWay : int { nearest, none, last, all };
 void force_way(ForcedWay way);
 
 // Rows as lists of the units in which they differ from the state their sums are reached from.
@@ -78,7 +78,7 @@ class ListBuffer {
     // The units that are on, whatever is known.
     const ChangeLists& fill_ones(const Batch& batch, Index begin, Index end, Range units);
     const ChangeLists& lists() const { return lists_; }
-    // Whether a row of the last fill is reached from all units, so that their sums are wanted.
+    // Of the last fill: a row is reached from all units, so that their sums are wanted.
     bool wants_all() const { return wants_all_; }
     // Of the last fill_ones: more units are on than off.
     bool mostly_on() const { return mostly_on_; }

@@ -23,12 +23,17 @@ const float* Rbm::padded_bias(Direction d) { return d == Direction::up ? padded_
 
 QuantizedMatrix& Rbm::quantized(Direction d) {
     if (d == Direction::up) {
-        if (!has_up_) up_.assign(parameters_.w, n_threads_);
-        has_up_ = true;
+        // Written once, by the thread that asks first: later all of them read.
+        if (!has_up_) {
+            up_.assign(parameters_.w, n_threads_);
+            has_up_ = true;
+        }
         return up_;
     }
-    if (!has_down_) down_.assign_transposed(parameters_.w, n_threads_);
-    has_down_ = true;
+    if (!has_down_) {
+        down_.assign_transposed(parameters_.w, n_threads_);
+        has_down_ = true;
+    }
     return down_;
 }
 
@@ -142,8 +147,15 @@ void gibbs(Rbm& rbm, const Batch* start, Index n_steps, std::uint64_t seed, std:
         const Batch from{start->rows, start->begin + begin, end - begin, start->order};
         sampler.run(&from);
     };
-    if (rbm.precision() == Precision::float32 || (start && !rbm.takes_integer_path(start->rows)))
-        return run(0, n, rbm.n_threads());
+    if (rbm.precision() == Precision::float32) return run(0, n, rbm.n_threads());
+    if (start && !start->rows.is_binary()) {
+        // One step through the product of real values, for all chains together; from then on they are bits.
+        if (n_steps <= 1) return run(0, n, rbm.n_threads());
+        gibbs(rbm, start, 1, seed, step, row0, {chains.v, chains.h, {}, {}});
+        const Rows v = Rows::bits(chains.v, rbm.n_visible());
+        const Batch rest = all_of(v);
+        return gibbs(rbm, &rest, n_steps - 1, seed, step + 1, row0, chains);
+    }
     rbm.quantized(Direction::down);
     const Split split = choose_split(rbm.quantized(Direction::up), n, Pass{rbm.n_threads()});
     if (split.by_blocks > 1) return run(0, n, rbm.n_threads());

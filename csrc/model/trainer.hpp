@@ -8,7 +8,8 @@
 
 namespace harmonium {
 
-// The weights became infinite or not a number.
+// The weights or biases became infinite or not a number. The trainer is then to be thrown away: its copies are not in
+// step.
 struct Diverged : std::runtime_error {
     Diverged() : std::runtime_error("the weights became infinite or not a number") {}
 };

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,19 +43,26 @@ def validate_units(
     TypeError
         X is not an array of numbers.
     """
-    validate = partial(validate_data, estimator, accept_sparse="csr", dtype="numeric")
+    validate = partial(validate_data, estimator, X, accept_sparse="csr", dtype="numeric")
+    # Dense values are read once, when they are packed: what is not finite is not in [0, 1].
+    with _named(name):
+        checked = validate(reset=reset, ensure_all_finite=scipy.sparse.issparse(X))
     try:
-        # Dense values are read once, when they are packed: what is not finite is not in [0, 1].
-        checked = validate(X, reset=reset, ensure_all_finite=scipy.sparse.issparse(X))
-        try:
-            return _units_of(engine, checked, name)
-        except ValueError:
-            validate(X, reset=False, ensure_all_finite=True)  # says so in scikit-learn's words
-            raise
+        return _units_of(engine, checked, name)
+    except ValueError:
+        with _named(name):
+            validate(reset=False, ensure_all_finite=True)  # says so in scikit-learn's words
+        raise
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say whose error it is: scikit-learn calls everything X."""
+    try:
+        yield
     except (TypeError, ValueError) as error:
-        if name == "X" or str(error).startswith(name):
+        if name == "X":
             raise
-        # scikit-learn calls everything X.
         raise type(error)(f"{name}: {error}") from error
 
 
