@@ -13,7 +13,7 @@
 namespace harmonium {
 
 constexpr Index tile_rows = 16;  // 16 × 64 sums and as many floats: 8 KB
-constexpr Index strip_rows = 128;  // rows that go through one block of weights before the next is fetched
+constexpr Index strip_rows = 256;  // rows that go through one block of weights before the next is fetched
 
 struct Tile {
     Index row, rows;  // of the batch
