@@ -27,9 +27,10 @@ from harmonium import _core
 
 Turn = Callable[[], Any]
 
-SETTLE_SECONDS = 0.05
-"""Between two turns. OpenBLAS's idle threads spin for 2^26 cycles and libgomp's for some
-milliseconds: on few cores the next contender would be timed against them."""
+SETTLE_SECONDS = 0.15
+"""Between two turns. OpenBLAS's idle threads spin for a tenth of a second (measured: a whole core
+is busy for 105 ms after a product) and libgomp's for some milliseconds: on few cores the next
+contender would be timed against them."""
 
 TURN_SECONDS = 0.1
 """What a turn should last at least, by repetition: waking threads and filling caches is not the
