@@ -14,6 +14,7 @@
 namespace harmonium {
 
 constexpr Index block_width = 64;
+constexpr std::uint32_t infinity_bits = 0x7f800000u;  // magnitudes with these bits or more are not finite
 constexpr Index max_lanes = 16;  // the most 32-bit lanes a vector has, on any level
 
 // Rows given as lists of their active columns: those of row r are index[start[r]] … index[start[r + 1] - 1], ascending.

@@ -32,13 +32,22 @@ void SharedSums::sum(int share, Rbm& rbm, const Batch& visible, const ListBuffer
     if (carry) part.set_states(visible, units.begin);
 }
 
-void SharedSums::gather(Index block, Index row, Index rows, std::int32_t* acc) {
-    const Index n = rows * block_width;
-    std::copy_n(parts_[0].tile(block, row), n, acc);
-    for (std::size_t s = 1; s < parts_.size(); ++s) {
-        const std::int32_t* part = parts_[s].tile(block, row);
-        for (Index i = 0; i < n; ++i) acc[i] += part[i];
+namespace {
+
+// What all shares have, added up in their order: part(s) is where share s has its n numbers.
+template <class T, class Part>
+void add_parts(std::size_t n_parts, Index n, T* total, Part&& part) {
+    std::copy_n(part(0), n, total);
+    for (std::size_t s = 1; s < n_parts; ++s) {
+        const T* more = part(s);
+        for (Index i = 0; i < n; ++i) total[i] += more[i];
     }
+}
+
+}  // namespace
+
+void SharedSums::gather(Index block, Index row, Index rows, std::int32_t* acc) {
+    add_parts(parts_.size(), rows * block_width, acc, [&](std::size_t s) { return parts_[s].tile(block, row); });
 }
 
 void SharedProducts::begin(const Shares& shares, Index rows, Index blocks) {
@@ -58,10 +67,8 @@ void SharedProducts::sum(int share, View<const float> w, const ValueLists& rows)
 }
 
 void SharedProducts::gather(Index block, Index row, Index rows, float* sums) const {
-    const Index n = rows * block_width, from = (block * rows_ + row) * block_width;
-    std::copy_n(&parts_[0][from], n, sums);
-    for (std::size_t s = 1; s < parts_.size(); ++s)
-        for (Index i = 0; i < n; ++i) sums[i] += parts_[s][from + i];
+    const Index from = (block * rows_ + row) * block_width;
+    add_parts(parts_.size(), rows * block_width, sums, [&](std::size_t s) { return parts_[s].data() + from; });
 }
 
 void Phase::begin(const Shares& shares, Rbm& rbm, Index rows, bool is_integer, bool by_shares) {
@@ -198,8 +205,7 @@ void ContrastiveDivergence::require_finite_biases(const Rbm& rbm) {
     const Kernels& k = kernels();
     const std::uint32_t most =
         std::max(k.max_abs_f32(rbm.parameters().b, rbm.n_visible()), k.max_abs_f32(rbm.parameters().c, rbm.n_hidden()));
-    constexpr std::uint32_t infinity = 0x7f800000u;
-    if (most >= infinity) throw NonFiniteParameters("the biases");
+    if (most >= infinity_bits) throw NonFiniteParameters("the biases");
 }
 
 namespace {

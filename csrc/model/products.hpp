@@ -121,7 +121,6 @@ class ValueListBuffer {
         lists_ = {index, value, start_.data()};
         return lists_;
     }
-    const ValueLists& lists() const { return lists_; }
 
     static ValueListBuffer& of_this_thread() {
         thread_local ValueListBuffer buffer;
@@ -146,6 +145,17 @@ inline Split choose_split(Index rows, Index blocks, double work, int n_threads, 
     // make twice than weights are to fetch, unless each thread has rows enough to use its weights well.
     if (rows_only || rows >= static_cast<Index>(n) * 4 * tile_rows) return {n, 1};
     return {1, static_cast<int>(std::min<Index>(n, blocks))};
+}
+
+// f(rows, blocks) on as many threads as the split says.
+template <class F>
+void deal(const Split& split, Index rows, Index blocks, F&& f) {
+    if (split.by_rows > 1)
+        parallel_ranges(rows, split.by_rows,
+                        [&](Index begin, Index end, int) { f(Range{begin, end}, Range{0, blocks}); });
+    else
+        parallel_ranges(blocks, split.by_blocks,
+                        [&](Index begin, Index end, int) { f(Range{0, rows}, Range{begin, end}); });
 }
 
 // The share of units that are on in a trained machine, more or less: all that is known of the work before it is done.
@@ -190,15 +200,8 @@ void sum_strips(const QuantizedMatrix& q, const Batch& batch, Range rows, Range 
 // The same for all rows and blocks, dealt to threads.
 template <class Use>
 void for_each_sum(const QuantizedMatrix& q, const Batch& batch, const Pass& pass, Use&& use) {
-    const Split split = choose_split(q, batch.count, pass);
-    if (split.by_rows > 1)
-        parallel_ranges(batch.count, split.by_rows, [&](Index begin, Index end, int) {
-            sum_strips(q, batch, {begin, end}, {0, q.blocks()}, pass.carried, use);
-        });
-    else
-        parallel_ranges(q.blocks(), split.by_blocks, [&](Index begin, Index end, int) {
-            sum_strips(q, batch, {0, batch.count}, {begin, end}, pass.carried, use);
-        });
+    deal(choose_split(q, batch.count, pass), batch.count, q.blocks(),
+         [&](Range rows, Range blocks) { sum_strips(q, batch, rows, blocks, pass.carried, use); });
     if (pass.carried) pass.carried->set_states(batch);
 }
 
@@ -257,12 +260,7 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, const Pass
                     }
             }
         };
-        if (split.by_rows > 1)
-            parallel_ranges(batch.count, split.by_rows,
-                            [&](Index begin, Index end, int) { strips({begin, end}, {0, blocks}); });
-        else
-            parallel_ranges(blocks, split.by_blocks,
-                            [&](Index begin, Index end, int) { strips({0, batch.count}, {begin, end}); });
+        deal(split, batch.count, blocks, strips);
         return;
     }
     // Real values: a strip of rows at a time through sgemm, large enough for the BLAS to run at its full speed.

@@ -25,8 +25,8 @@ void QuantizedMatrix::resize(Index inputs, Index outputs) {
 }
 
 bool QuantizedMatrix::set_scale(Index output, std::uint32_t max_bits) {
-    constexpr std::uint32_t infinity = 0x7f800000u, mantissa = 0x7fffffu;
-    if (max_bits >= infinity) throw NonFiniteParameters("the weights");
+    constexpr std::uint32_t mantissa = 0x7fffffu;
+    if (max_bits >= infinity_bits) throw NonFiniteParameters("the weights");
     // The exponents' difference, and one more if the mantissa of the largest integer does not reach: in bits, because
     // every update asks for every output.
     const auto q = static_cast<float>(largest_);

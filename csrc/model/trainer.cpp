@@ -3,13 +3,6 @@
 #include <algorithm>
 
 namespace harmonium {
-namespace {
-
-// Of the bits of a float's magnitude.
-bool is_finite(std::uint32_t bits) { return bits < 0x7f800000u; }
-
-}  // namespace
-
 Trainer::Trainer(Parameters parameters, TrainingState state, TrainingOptions options, Precision precision,
                  int n_threads)
     : rbm_(parameters, precision, n_threads),
@@ -127,7 +120,7 @@ void Trainer::update_weights(const UpdateRule& rule, int share) {
                 const std::uint32_t* lanes = row_max + (i - strip) * max_lanes;
                 std::uint32_t most = 0;
                 for (Index lane = 0; lane < max_lanes; ++lane) most = std::max(most, lanes[lane]);
-                if (!is_finite(most))
+                if (most >= infinity_bits)
                     diverged_ = true;
                 else if (quantizes_)
                     changed |= down->set_scale(i, most);
@@ -172,7 +165,7 @@ void Trainer::update_biases(const UpdateRule& rule, Direction direction, Range u
     float* velocity = up ? state_.c_velocity : state_.b_velocity;
     const Index n = units.end - units.begin;
     k.update_vector(bias, velocity ? velocity + units.begin : nullptr, step, n, rule);
-    if (!is_finite(k.max_abs_f32(bias, n))) diverged_ = true;
+    if (k.max_abs_f32(bias, n) >= infinity_bits) diverged_ = true;
     rbm_.refresh_bias(direction, units.begin, units.end);
 }
 
