@@ -11,7 +11,7 @@ Arrays: `v` (n, V) and `h` (n, H) are boolean, `W` (V, H), `b` (V,) and `c` (H,)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -410,9 +410,13 @@ def fixed_point(p: ArrayLike, n: int) -> NDArray[np.int32]:
     return np.rint(np.asarray(p, dtype=F32) * F32(p_max(n))).astype(np.int32)
 
 
-def _gradient(S_pos: Ints, a_pos: np.float32, S_neg: Ints, a_neg: np.float32) -> Floats32:
-    """float32(S+) a+ - float32(S-) a-, each operation rounded to float32 (section 6)."""
-    return S_pos.astype(F32) * a_pos - S_neg.astype(F32) * a_neg
+def _gradient(
+    S_pos: Ints, B: int, S_neg: Ints, C: int, factor: Callable[[int], np.float32]
+) -> Floats32:
+    """The step that sums over B and C rows make, each operation rounded to float32 (section 6)."""
+    if B == C:
+        return (S_pos.astype(np.int64) - S_neg).astype(F32) * factor(B)
+    return S_pos.astype(F32) * factor(B) - S_neg.astype(F32) * factor(C)
 
 
 def _step(
@@ -460,9 +464,10 @@ def cd_update(
     A_neg = (v_neg.T.astype(np.float64) @ P_neg.astype(np.float64)).astype(np.int32)
 
     # 4. Weights. Scalars are float64 until they enter.
-    a_pos = F32(learning_rate / (B * p_max(B)))
-    a_neg = F32(learning_rate / (C * p_max(C)))
-    d = _gradient(A_pos, a_pos, A_neg, a_neg)
+    def mean_of_fixed_point(n: int) -> np.float32:
+        return F32(learning_rate / (n * p_max(n)))
+
+    d = _gradient(A_pos, B, A_neg, C, mean_of_fixed_point)
     if l2 != 0:
         d = d - W * F32(learning_rate * l2)
     if l1 != 0:
@@ -470,15 +475,10 @@ def cd_update(
     W_new, velocity_W = _step(W, state.velocity_W, d, momentum)
 
     # 5. Biases.
-    d_c = _gradient(
-        P_pos.sum(axis=0, dtype=np.int64), a_pos, P_neg.sum(axis=0, dtype=np.int64), a_neg
-    )
-    d_b = _gradient(
-        v_pos.sum(axis=0, dtype=np.int64),
-        F32(learning_rate / B),
-        v_neg.sum(axis=0, dtype=np.int64),
-        F32(learning_rate / C),
-    )
+    S_pos, S_neg = (P.sum(axis=0, dtype=np.int64) for P in (P_pos, P_neg))
+    d_c = _gradient(S_pos, B, S_neg, C, mean_of_fixed_point)
+    n_pos, n_neg = (v.sum(axis=0, dtype=np.int64) for v in (v_pos, v_neg))
+    d_b = _gradient(n_pos, B, n_neg, C, lambda n: F32(learning_rate / n))
     b_new, velocity_b = _step(b, state.velocity_b, d_b, momentum)
     c_new, velocity_c = _step(c, state.velocity_c, d_c, momentum)
 

@@ -11,7 +11,7 @@ from harmonium import _core
 from harmonium.engine import get_engine
 from harmonium.engine.protocol import TrainingArrays, TrainingRule
 
-GOLDEN = "833f259cf17c95a3"
+GOLDEN = "759bf237d4ebe000"
 
 
 def words(n: int, seed: int) -> np.ndarray:
@@ -28,7 +28,9 @@ def test_a_training_run_has_the_bits_it_always_had(isa: str) -> None:
         W.reshape(V, H),
         np.full(V, -1, np.float32),
         np.full(H, -0.5, np.float32),
-        np.zeros((10, 3), np.uint64),
+        np.zeros(
+            (7, 3), np.uint64
+        ),  # as many chains as rows, but for the last minibatch of an epoch
         np.zeros((V, H), np.float32),
         np.zeros(V, np.float32),
         np.zeros(H, np.float32),

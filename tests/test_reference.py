@@ -657,6 +657,8 @@ def literal_update(
         return F32(x + m), m
 
     def difference(S_pos: int, a_pos: F32, S_neg: int, a_neg: F32) -> F32:
+        if B == C:  # the factors are one: the difference of the sums is exact
+            return F32(F32(S_pos - S_neg) * a_pos)
         return F32(F32(F32(S_pos) * a_pos) - F32(F32(S_neg) * a_neg))
 
     out = {

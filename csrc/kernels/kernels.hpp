@@ -60,30 +60,32 @@ struct UpdateRule {
     bool use_momentum = false;
 };
 
-// Where one 8 × 64 tile of W lies, and where its two quantised copies go; without them, `up` is null, and neither
-// scales nor column maxima are used.
+// Where some of W lies, up to eight rows of any number of blocks of columns, and where its two quantised copies go;
+// without them, `up` is null, and neither scales nor column maxima are used.
 struct UpdateTile {
     float* w;  // row r at w + r·w_stride
     Index w_stride;
     float* velocity;  // null without momentum
     Index velocity_stride;
-    const float* gradient;  // 8 × 64: the step d before decay
+    const float* gradient;  // the step d before decay: [block][8][64]
     Index rows;  // 1 … 8
-    Index cols;  // 1 … 64
+    Index cols;  // 1 or more; they end in the last block
     std::int16_t* up;  // row r at up + r·64
+    Index up_stride;  // from block to block
     std::int16_t* down;  // column c at down + c·64, its rows contiguous
-    const float* up_inverse_scale;  // 64
+    const float* up_inverse_scale;  // of the columns, to the end of the last block
     const float* down_inverse_scale;  // 8
-    std::uint32_t* col_max;  // 64, all written: set to the largest |w| of each column, as the bits of a float
+    std::uint32_t* col_max;  // all written, to the end of the last block: the largest |w| of each column, as float bits
     std::uint32_t* row_max;  // 8 × max_lanes: some of them raised so that the largest of a row is its largest |w|
 };
 
-// The statistics behind some of the step: rows of probabilities, in blocks 64 wide, selected by lists, one a visible
-// unit.
+// The statistics behind some of the step: rows of probabilities, those of the negative phase negated, in blocks 64
+// wide, selected by lists, one a visible unit.
 struct CdTile {
-    ActiveLists positive, negative;
-    const std::int16_t *p_positive, *p_negative;  // the first block
-    Index positive_stride, negative_stride;  // from block to block
+    ActiveLists rows;
+    const Index* middle;  // where those of the negative phase begin in each list; null where both have one factor
+    const std::int16_t* p;  // the first block
+    Index stride;  // from block to block
     float a_positive, a_negative;
 };
 
@@ -117,8 +119,10 @@ struct Kernels {
     void (*preactivate_f32)(View<const float> products, const float* bias, float* x);
     // sums[r][j % 16] += softplus(x[r][j]) over the first `cols` ≤ 64 columns of a 64-wide block, in order of j.
     void (*add_softplus_f32)(const float* x, Index rows, Index cols, double* sums);
-    // Fixed point: out[i] = round(p[i]·factor), at most 32767.
+    // Fixed point: out[i] = round(p[i]·factor), for factors of up to ±32767.
     void (*fix_probabilities)(const float* p, Index n, float factor, std::int16_t* out);
+    // Their sums: sums[j] = Σ p[r][j] over rows of one block, 64 wide.
+    void (*sum_all_rows_i16)(const std::int16_t* p, Index rows, std::int32_t* sums);
 
     // ---- bernoulli.inc: draws ----
     // Bits of rows × blocks: unit first_unit + j of row row0 + r is 1 iff its number is below p[r][j]. first_unit is a
@@ -147,6 +151,8 @@ struct Kernels {
     void (*column_max_f32)(View<const float> m, std::uint32_t* max_bits);
     // The same over maxima already taken.
     void (*column_max_u32)(View<const std::uint32_t> bits, std::uint32_t* max_bits);
+    // max_bits[r] = the largest of the max_lanes values of row r.
+    void (*row_max_u32)(const std::uint32_t* bits, Index rows, std::uint32_t* max_bits);
     // Largest bits of |values|.
     std::uint32_t (*max_abs_f32)(const float* values, Index n);
     // q[r][j] = round(m[r][j]·inverse_scale[j]) for up to 64 columns, rows of q 64 apart, the rest of a row zero.
@@ -156,12 +162,12 @@ struct Kernels {
     void (*quantize_transposed_f32)(View<const float> m, const float* inverse_scale, std::int16_t* q);
 
     // ---- update.inc: the pass over W ----
-    // out[block][r][j] = float(Σ p_positive[n][j])·a_positive − float(Σ p_negative[n][j])·a_negative over the rows n
-    // listed for unit r < rows; a block of `out` has eight units.
+    // out[block][r][j] = float(Σ p[n][j])·a_positive over the rows n listed for unit r < rows; or, with a middle, over
+    // those before it, and those after it times a_negative added. A block of `out` has eight units.
     void (*cd_step_i16)(const CdTile& tile, Index rows, Index blocks, float* out);
-    // out[i] = g[i]·a_pos − float(neg[i])·a_neg: a float32 positive phase with an integer negative one.
-    void (*difference_f32)(const float* g, const std::int32_t* neg, Index n, float a_pos, float a_neg, float* out);
-    void (*update_tile)(const UpdateTile& tile, const UpdateRule& rule);
+    // out[i] = g[i]·a_pos + float(neg[i])·a_neg: a float32 positive phase with an integer negative one.
+    void (*add_phases_f32)(const float* g, const std::int32_t* neg, Index n, float a_pos, float a_neg, float* out);
+    void (*update_tiles)(const UpdateTile& tile, const UpdateRule& rule);
     // The same step for a vector without decay (the biases).
     void (*update_vector)(float* values, float* velocity, const float* step, Index n, const UpdateRule& rule);
 };

@@ -71,6 +71,30 @@ void SharedProducts::gather(Index block, Index row, Index rows, float* sums) con
     add_parts(parts_.size(), rows * block_width, sums, [&](std::size_t s) { return parts_[s].data() + from; });
 }
 
+void UnitLists::fill(Index n_units, const RowLists& first, const RowLists& second) {
+    Index* start = start_.reserve_zeros(n_units + 1);
+    for (const RowLists* lists : {&first, &second})
+        for (Index k = 0; k < lists->size(); ++k) ++start[lists->index[k] + 1];
+    std::partial_sum(start, start + n_units + 1, start);
+    index_.reserve(first.size() + second.size());
+    if (first.value) value_.reserve(first.size());
+    std::copy_n(start, n_units, next_.reserve(n_units));
+    place(first, 0);
+    std::copy_n(next_.data(), n_units, middle_.reserve(n_units));
+    place(second, first.rows);
+}
+
+// A counting sort, so the rows of a unit ascend.
+void UnitLists::place(const RowLists& lists, Index row0) {
+    Index* next = next_.data();
+    for (Index n = 0, k = 0; n < lists.rows; ++n)
+        for (; k < lists.end(n); ++k) {
+            const Index place = next[lists.index[k]]++;
+            index_[place] = static_cast<std::int32_t>(row0 + n);
+            if (lists.value) value_[place] = lists.value[k];
+        }
+}
+
 void Phase::begin(const Shares& shares, Rbm& rbm, Index rows, bool is_integer, bool by_shares) {
     shares_ = shares;
     share_.resize(static_cast<std::size_t>(shares.count()));
@@ -80,13 +104,19 @@ void Phase::begin(const Shares& shares, Rbm& rbm, Index rows, bool is_integer, b
     is_integer_ = is_integer;
     is_listed_ = is_integer || by_shares;
     largest_ = is_integer ? largest_term(rows) : 0;
-    if (is_integer) fixed_.reserve(ceil_div(n_hidden_, block_width) * rows_ * block_width);
+}
+
+void Phase::keep_integers(std::int16_t* fixed, Index fixed_rows, bool negated) {
+    fixed_ = fixed;
+    fixed_rows_ = fixed_rows;
+    is_negated_ = negated;
 }
 
 HalfStep Phase::kept(HalfStep out) {
     if (is_integer_) {
-        out.fixed = fixed_.data();
-        out.fixed_factor = static_cast<float>(largest_);
+        out.fixed = fixed_;
+        out.fixed_rows = fixed_rows_;
+        out.fixed_factor = static_cast<float>(is_negated_ ? -largest_ : largest_);
     } else {
         out.probabilities = {probabilities_.reserve(rows_ * n_hidden_), rows_, n_hidden_, n_hidden_};
     }
@@ -111,89 +141,47 @@ void Phase::run(Rbm& rbm, const Batch& visible, const HalfStep& out) {
 }
 
 const ListBuffer& Phase::list(int share, const Batch& visible) {
-    Share& mine = share_[static_cast<std::size_t>(share)];
-    const Range units = shares_.units(share);
-    const ChangeLists& rows = mine.lists.fill_ones(visible, 0, rows_, units);
-    transpose(mine, units.end - units.begin, rows.index, nullptr, [&](Index n) { return rows.start[2 * n + 2]; });
-    return mine.lists;
+    ListBuffer& ones = share_[static_cast<std::size_t>(share)].ones;
+    ones.fill_ones(visible, 0, rows_, shares_.units(share));
+    return ones;
 }
 
 const ValueLists& Phase::list_values(int share, const Batch& visible) {
-    Share& mine = share_[static_cast<std::size_t>(share)];
-    const Range units = shares_.units(share);
-    const ValueLists& rows = mine.value_lists.fill(visible, 0, rows_, units);
-    transpose(mine, units.end - units.begin, rows.index, rows.value, [&](Index n) { return rows.start[n + 1]; });
-    return rows;
+    return share_[static_cast<std::size_t>(share)].values.fill(visible, 0, rows_, shares_.units(share));
 }
 
-// The rows each unit is on in, from the units that are on in each row: a counting sort, so the rows of a unit ascend.
-template <class RowEnd>
-void Phase::transpose(Share& share, Index n_units, const std::int32_t* index, const float* value,
-                      RowEnd&& row_end) const {
-    Index* start = share.start.reserve_zeros(n_units + 1);
-    Index* next = share.next.reserve(n_units);
-    const Index total = rows_ > 0 ? row_end(rows_ - 1) : 0;
-    for (Index k = 0; k < total; ++k) ++start[index[k] + 1];
-    std::partial_sum(start, start + n_units + 1, start);
-    std::copy_n(start, n_units, next);
-    std::int32_t* to = share.index.reserve(total);
-    float* to_value = value ? share.value.reserve(total) : nullptr;
-    for (Index n = 0, k = 0; n < rows_; ++n)
-        for (; k < row_end(n); ++k) {
-            const Index place = next[index[k]]++;
-            to[place] = static_cast<std::int32_t>(n);
-            if (value) to_value[place] = value[k];
-        }
-}
-
-ActiveLists Phase::rows_of(int share, Index first) const {
+RowLists Phase::listed(int share) const {
     const Share& mine = share_[static_cast<std::size_t>(share)];
-    return {mine.index.data(), mine.start.data() + first - shares_.units(share).begin};
-}
-
-void Phase::sum_products(int share, Index first, Index last, Index block, float* sums) const {
-    const Share& mine = share_[static_cast<std::size_t>(share)];
-    const Index j0 = block * block_width, cols = std::min(block_width, n_hidden_ - j0);
-    kernels().sum_values_f32(
-        {mine.index.data(), mine.value.data(), mine.start.data() + first - shares_.units(share).begin}, 0, last - first,
-        {probabilities_.data() + j0, rows_, cols, n_hidden_}, sums);
+    if (is_integer_) return {rows_, mine.ones.lists().index, nullptr, mine.ones.lists().start, 2};
+    return {rows_, mine.values.lists().index, mine.values.lists().value, mine.values.lists().start, 1};
 }
 
 float Phase::factor(double rate) const {
     return static_cast<float>(rate / (static_cast<double>(rows_) * (is_integer_ ? largest_ : 1)));
 }
 
-void Phase::mean_visible(double rate, int share, float* out) const {
-    const float a = static_cast<float>(rate / static_cast<double>(rows_));
-    const Range units = shares_.units(share);
-    const Share& mine = share_[static_cast<std::size_t>(share)];
-    for (Index i = 0; i < units.end - units.begin; ++i) {
-        double sum = 0;
-        if (is_integer_)
-            sum = static_cast<double>(mine.start[i + 1] - mine.start[i]);
-        else if (is_listed_)
-            for (Index k = mine.start[i]; k < mine.start[i + 1]; ++k) sum += static_cast<double>(mine.value[k]);
-        else
-            for (Index n = 0; n < rows_; ++n) sum += static_cast<double>(visible_[n * n_visible_ + units.begin + i]);
-        out[i] = static_cast<float>(sum) * a;
-    }
+double Phase::sum_visible(Index unit) const {
+    double sum = 0;
+    for (Index n = 0; n < rows_; ++n) sum += static_cast<double>(visible_[n * n_visible_ + unit]);
+    return sum;
 }
 
-void Phase::mean_hidden(double rate, Index block, float* out) const {
-    const float a = factor(rate);
+void Phase::sum_hidden(Index block, double* sums) const {
     const Index j0 = block * block_width, cols = std::min(block_width, n_hidden_ - j0);
-    if (is_integer_) {
-        const std::int16_t* p = fixed(block);
-        std::int32_t sum[block_width] = {};
+    std::fill_n(sums, cols, 0.0);
+    if (!is_integer_) {
         for (Index n = 0; n < rows_; ++n)
-            for (Index j = 0; j < block_width; ++j) sum[j] += p[n * block_width + j];
-        for (Index j = 0; j < cols; ++j) out[j] = static_cast<float>(sum[j]) * a;
+            for (Index j = 0; j < cols; ++j) sums[j] += static_cast<double>(probabilities_[n * n_hidden_ + j0 + j]);
         return;
     }
-    double sum[block_width] = {};
-    for (Index n = 0; n < rows_; ++n)
-        for (Index j = 0; j < cols; ++j) sum[j] += static_cast<double>(probabilities_[n * n_hidden_ + j0 + j]);
-    for (Index j = 0; j < cols; ++j) out[j] = static_cast<float>(sum[j]) * a;
+    std::int32_t sum[block_width];
+    kernels().sum_all_rows_i16(fixed_ + block * fixed_rows_ * block_width, rows_, sum);
+    for (Index j = 0; j < cols; ++j) sums[j] = is_negated_ ? -sum[j] : sum[j];
+}
+
+void Phase::sum_products(const ValueLists& values, Index units, Index block, float* sums) const {
+    const Index j0 = block * block_width, cols = std::min(block_width, n_hidden_ - j0);
+    kernels().sum_values_f32(values, 0, units, {probabilities_.data() + j0, rows_, cols, n_hidden_}, sums);
 }
 
 void Phase::add_product(float alpha, float beta, View<float> step, int n_threads) const {
@@ -234,12 +222,27 @@ void ContrastiveDivergence::run(Rbm& rbm, const Batch& data, View<std::uint64_t>
     const bool by_shares = chain_is_integer && std::max(data.count, chains.rows) <= few_rows;
     positive_.begin(shares_, rbm, data.count, data_is_integer, by_shares);
     negative_.begin(shares_, rbm, chains.rows, chain_is_integer, by_shares);
+    const Index first_negative = data_is_integer ? data.count : 0;
+    fixed_rows_ = chain_is_integer ? first_negative + chains.rows : 0;
+    fixed_.reserve(ceil_div(n_hidden_, block_width) * fixed_rows_ * block_width);
+    positive_.keep_integers(fixed_.data(), fixed_rows_, false);
+    negative_.keep_integers(fixed_.data() + first_negative * block_width, fixed_rows_, true);
+    lists_.resize(static_cast<std::size_t>(shares_.count()));
+    value_lists_.resize(static_cast<std::size_t>(shares_.count()));
     visible_states_.reserve(chains.rows * ceil_div(n_visible_, block_width));
-    negative_step_.reserve(n_visible_);
     if (by_shares)
         run_by_shares(rbm, data, chains, options);
     else
         run_by_rows(rbm, data, chains, options);
+}
+
+void ContrastiveDivergence::turn_lists(int share) {
+    const auto s = static_cast<std::size_t>(share);
+    const Range range = shares_.units(share);
+    const Index units = range.end - range.begin;
+    const auto listed = [&](const Phase& phase, bool is_it) { return is_it ? phase.listed(share) : RowLists{}; };
+    lists_[s].fill(units, listed(positive_, positive_.is_integer()), listed(negative_, negative_.is_integer()));
+    if (!positive_.is_integer() && positive_.is_listed()) value_lists_[s].fill(units, positive_.listed(share), {});
 }
 
 void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std::uint64_t> chains,
@@ -270,10 +273,11 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
         alignas(64) float x[tile_rows * block_width];
         sum_strips(down, all_of(h), {0, chains.rows}, shares_.blocks(share), carry ? &visible_sums_ : nullptr,
                    [&](Index row, Index rows, Index block, const std::int32_t* acc) {
-                       finish_tile(tile_of(rbm, Direction::down, row, rows, block, acc, x), out, chains.rows);
+                       finish_tile(tile_of(rbm, Direction::down, row, rows, block, acc, x), out);
                    });
         const bool last = t + 1 == options.n_gibbs_steps;
         chain_sums_.sum(share, rbm, all_of(v), last ? &negative_.list(share, all_of(v)) : nullptr, carry);
+        if (last) turn_lists(share);
     };
     const auto finish = [&](SharedSums* sums, Index rows, Index block, const HalfStep& out) {
         alignas(64) std::int32_t acc[tile_rows * block_width];
@@ -282,12 +286,12 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
             const Index n = std::min(tile_rows, rows - row);
             if (sums) {
                 sums->gather(block, row, n, acc);
-                finish_tile(tile_of(rbm, Direction::up, row, n, block, acc, x), out, rows);
+                finish_tile(tile_of(rbm, Direction::up, row, n, block, acc, x), out);
             } else {
                 const Index j0 = block * block_width, cols = std::min(block_width, n_hidden_ - j0);
                 positive_products_.gather(block, row, n, x);
                 kernels().preactivate_f32({x, n, cols, block_width}, rbm.padded_bias(Direction::up) + j0, x);
-                finish_tile(Tile{row, n, block, cols, x, nullptr, nullptr, nullptr}, out, rows);
+                finish_tile(Tile{row, n, block, cols, x, nullptr, nullptr, nullptr}, out);
             }
         }
     };
@@ -340,22 +344,47 @@ void ContrastiveDivergence::run_by_rows(Rbm& rbm, const Batch& data, View<std::u
         else
             half_step(rbm, Direction::up, all_of(v), up);
     }
+    shares_.for_each([&](int share) { turn_lists(share); });
 }
 
-void ContrastiveDivergence::visible_bias_step(double rate, int share, float* step) {
+bool ContrastiveDivergence::has_one_factor() const {
+    return positive_.is_integer() && positive_.rows() == negative_.rows();
+}
+
+float ContrastiveDivergence::bias_step(double positive, double negative, float a_positive, float a_negative) const {
+    if (has_one_factor()) return static_cast<float>(positive - negative) * a_positive;
+    return static_cast<float>(positive) * a_positive - static_cast<float>(negative) * a_negative;
+}
+
+void ContrastiveDivergence::visible_bias_step(double rate, int share, float* step) const {
     const Range units = shares_.units(share);
-    float* negative = negative_step_.data() + units.begin;
-    positive_.mean_visible(rate, share, step);
-    negative_.mean_visible(rate, share, negative);
-    for (Index i = 0; i < units.end - units.begin; ++i) step[i] -= negative[i];
+    const UnitLists& lists = lists_[static_cast<std::size_t>(share)];
+    const UnitLists& values = value_lists_[static_cast<std::size_t>(share)];
+    const auto factor = [&](const Phase& phase) {
+        return static_cast<float>(rate / static_cast<double>(phase.rows()));
+    };
+    const auto sum_values = [&](Index i) {
+        const ValueLists of = values.values(i);
+        return std::accumulate(of.value + of.start[0], of.value + of.start[1], 0.0);
+    };
+    for (Index i = 0; i < units.end - units.begin; ++i) {
+        const Index begin = *lists.rows(i).start, middle = *lists.middle(i), end = lists.rows(i).start[1];
+        const double positive = positive_.is_integer()  ? static_cast<double>(middle - begin)
+                                : positive_.is_listed() ? sum_values(i)
+                                                        : positive_.sum_visible(units.begin + i);
+        const double negative =
+            negative_.is_integer() ? static_cast<double>(end - middle) : negative_.sum_visible(units.begin + i);
+        step[i] = bias_step(positive, negative, factor(positive_), factor(negative_));
+    }
 }
 
 void ContrastiveDivergence::hidden_bias_step(double rate, Index block, float* step) const {
-    float negative[block_width] = {};
-    positive_.mean_hidden(rate, block, step);
-    negative_.mean_hidden(rate, block, negative);
-    const Index cols = std::min(block_width, n_hidden_ - block * block_width);
-    for (Index j = 0; j < cols; ++j) step[j] -= negative[j];
+    double positive[block_width], negative[block_width];
+    positive_.sum_hidden(block, positive);
+    negative_.sum_hidden(block, negative);
+    const float a_positive = positive_.factor(rate), a_negative = negative_.factor(rate);
+    for (Index j = 0; j < std::min(block_width, n_hidden_ - block * block_width); ++j)
+        step[j] = bias_step(positive[j], negative[j], a_positive, a_negative);
 }
 
 void ContrastiveDivergence::begin_weight_steps(double rate, int n_threads) {
@@ -369,38 +398,40 @@ void ContrastiveDivergence::begin_weight_steps(double rate, int n_threads) {
 }
 
 bool ContrastiveDivergence::is_silent(int share, Index first, Index last) const {
-    const auto none = [&](const Phase& phase) {
-        if (!phase.is_listed()) return false;
-        const Index* start = phase.rows_of(share, first).start;
-        return start[0] == start[last - first];
+    const Index unit0 = shares_.units(share).begin;
+    const auto none = [&](const std::vector<UnitLists>& lists) {
+        return lists[static_cast<std::size_t>(share)].is_empty(first - unit0, last - unit0);
     };
-    return none(positive_) && none(negative_);
+    return positive_.is_listed() && none(lists_) && (positive_.is_integer() || none(value_lists_));
 }
 
 void ContrastiveDivergence::weight_step(int share, Index first, Index last, Range blocks, float* step) const {
     const Kernels& k = kernels();
+    const Index unit = first - shares_.units(share).begin, stride = fixed_rows_ * block_width;
+    const UnitLists& lists = lists_[static_cast<std::size_t>(share)];
     if (positive_.is_integer()) {
-        k.cd_step_i16({positive_.rows_of(share, first), negative_.rows_of(share, first), positive_.fixed(blocks.begin),
-                       negative_.fixed(blocks.begin), positive_.fixed_stride(), negative_.fixed_stride(), a_positive_,
-                       a_negative_},
-                      last - first, blocks.end - blocks.begin, step);
+        const Index* middle = has_one_factor() ? nullptr : lists.middle(unit);
+        k.cd_step_i16(
+            {lists.rows(unit), middle, fixed_.data() + blocks.begin * stride, stride, a_positive_, a_negative_},
+            last - first, blocks.end - blocks.begin, step);
         return;
     }
     for (Index block = blocks.begin; block < blocks.end; ++block, step += tile_units * block_width) {
         alignas(64) std::int32_t negative[tile_units * block_width];
         alignas(64) float products[tile_units * block_width];
         if (negative_.is_integer())
-            k.sum_rows_i16(negative_.rows_of(share, first), 0, last - first, negative_.fixed(block), negative);
+            k.sum_rows_i16(lists.rows(unit), 0, last - first, fixed_.data() + block * stride, negative);
         if (positive_.is_listed()) {
-            positive_.sum_products(share, first, last, block, products);
-            k.difference_f32(products, negative, (last - first) * block_width, a_positive_, a_negative_, step);
+            positive_.sum_products(value_lists_[static_cast<std::size_t>(share)].values(unit), last - first, block,
+                                   products);
+            k.add_phases_f32(products, negative, (last - first) * block_width, a_positive_, a_negative_, step);
             continue;
         }
         const Index j0 = block * block_width, cols = std::min(block_width, n_hidden_ - j0);
         for (Index r = 0; r < last - first; ++r) {
             const float* positive = dense_.row(first + r) + j0;
             if (negative_.is_integer())
-                k.difference_f32(positive, negative + r * block_width, cols, 1.0f, a_negative_, step + r * block_width);
+                k.add_phases_f32(positive, negative + r * block_width, cols, 1.0f, a_negative_, step + r * block_width);
             else
                 std::copy_n(positive, cols, step + r * block_width);
         }

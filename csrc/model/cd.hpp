@@ -89,11 +89,44 @@ class SharedProducts {
     std::vector<Buffer<float>> parts_;  // [block][row][64]
 };
 
-// The visible units and hidden probabilities of one phase, in the form the step wants them.
+// Rows as lists of units, on or not zero: those of row n end at start[(n + 1)·stride]. Zeros and ones have no values.
+struct RowLists {
+    Index rows = 0;
+    const std::int32_t* index = nullptr;
+    const float* value = nullptr;
+    const Index* start = nullptr;
+    Index stride = 1;
+
+    Index end(Index row) const { return start[(row + 1) * stride]; }
+    Index size() const { return rows > 0 ? end(rows - 1) : 0; }
+};
+
+// The same turned round: the rows in which each of a share's units is on, or not zero.
+class UnitLists {
+  public:
+    // Of one phase, or of both: the rows of the second are counted on from those of the first.
+    void fill(Index n_units, const RowLists& first, const RowLists& second);
+    // From a unit on.
+    ActiveLists rows(Index unit) const { return {index_.data(), start_.data() + unit}; }
+    ValueLists values(Index unit) const { return {index_.data(), value_.data(), start_.data() + unit}; }
+    // Where the rows of the second phase begin in each list.
+    const Index* middle(Index unit) const { return middle_.data() + unit; }
+    bool is_empty(Index first, Index last) const { return start_[first] == start_[last]; }
+
+  private:
+    void place(const RowLists& lists, Index row0);
+
+    Buffer<std::int32_t> index_;
+    Buffer<float> value_;
+    Buffer<Index> start_, middle_, next_;
+};
+
+// What one phase has of visible units and hidden probabilities.
 class Phase {
   public:
-    // On the integer path, and `by_shares`, the shares will list what is on, or not zero.
+    // On the integer path, and `by_shares`, the shares list what is on, or not zero.
     void begin(const Shares& shares, Rbm& rbm, Index rows, bool is_integer, bool by_shares);
+    Index rows() const { return rows_; }
     bool is_integer() const { return is_integer_; }
     bool is_listed() const { return is_listed_; }
 
@@ -102,42 +135,38 @@ class Phase {
     // Its parts, where a share takes care of its own units. Which of them are on, or are not zero.
     const ListBuffer& list(int share, const Batch& visible);
     const ValueLists& list_values(int share, const Batch& visible);
+    RowLists listed(int share) const;
+    // Where the integers of p(h|v) go, [block][row][64] with so many rows a block; those of the negative phase negated.
+    void keep_integers(std::int16_t* fixed, Index fixed_rows, bool negated);
     // `out` completed by where this phase keeps probabilities.
     HalfStep kept(HalfStep out);
-
-    // Σ_n v_ni times what makes it a mean times `rate`, for a share's units; Σ_n p_nj likewise, for a block.
-    void mean_visible(double rate, int share, float* out) const;
-    void mean_hidden(double rate, Index block, float* out) const;
-    // What makes an integer sum a mean times `rate`.
+    // What makes a sum over the rows, of integers on the integer path, a mean times `rate`.
     float factor(double rate) const;
-    // Integer path: lists of the rows that a share's units are on in, from unit `first` on, and what they select from.
-    ActiveLists rows_of(int share, Index first) const;
-    const std::int16_t* fixed(Index block) const { return fixed_.data() + block * fixed_stride(); }
-    Index fixed_stride() const { return rows_ * block_width; }
-    // Float32 path, by shares: Σ_n v_ni·p_nj of tile_units units at most and one block.
-    void sum_products(int share, Index first, Index last, Index block, float* sums) const;
+
+    // Σ_n p_nj of a block, exact in integers on the integer path; Σ_n v_ni of a unit that is not listed.
+    void sum_hidden(Index block, double* sums) const;
+    double sum_visible(Index unit) const;
+    // Σ_n v_ni·p_nj of some units and one block, from lists of what is not zero.
+    void sum_products(const ValueLists& values, Index units, Index block, float* sums) const;
     // As one product: step = alpha·vᵀp + beta·step.
     void add_product(float alpha, float beta, View<float> step, int n_threads) const;
 
   private:
     struct Share {
-        ListBuffer lists;
-        ValueListBuffer value_lists;
-        Buffer<std::int32_t> index;  // the rows each unit is on in
-        Buffer<float> value;  // and real values there
-        Buffer<Index> start, next;
+        ListBuffer ones;
+        ValueListBuffer values;
     };
-    template <class RowEnd>
-    void transpose(Share& share, Index n_units, const std::int32_t* index, const float* value, RowEnd&& row_end) const;
 
     Shares shares_;
     std::vector<Share> share_;
     Index rows_ = 0, n_visible_ = 0, n_hidden_ = 0;
     bool is_integer_ = true, is_listed_ = true;
+    // Integer path: where probabilities go.
+    std::int16_t* fixed_ = nullptr;
+    Index fixed_rows_ = 0;
     std::int32_t largest_ = 0;
-    // Integer path: probabilities as integers, [block][row][64].
-    Buffer<std::int16_t> fixed_;
-    // Float32 path: the same as matrices.
+    bool is_negated_ = false;
+    // Float32 path: matrices.
     Buffer<float> probabilities_, visible_;
 };
 
@@ -151,7 +180,7 @@ class ContrastiveDivergence {
     // Then, the whole gradient:
     void gradient(View<float> w, float* b, float* c, int n_threads);
     // or the step at learning rate `rate`, piece by piece. For the biases of a share's units and of a block:
-    void visible_bias_step(double rate, int share, float* step);
+    void visible_bias_step(double rate, int share, float* step) const;
     void hidden_bias_step(double rate, Index block, float* step) const;
     // For W, after begin_weight_steps: step[block][8][64] of a share's units first … last − 1 (at most tile_units) and
     // some blocks of hidden units (at most step_blocks); is_silent tells that it would be zero.
@@ -163,6 +192,12 @@ class ContrastiveDivergence {
   private:
     void run_by_shares(Rbm& rbm, const Batch& data, View<std::uint64_t> chains, const CdOptions& options);
     void run_by_rows(Rbm& rbm, const Batch& data, View<std::uint64_t> chains, const CdOptions& options);
+    // The lists of both phases, for the step.
+    void turn_lists(int share);
+    // Both phases are sums of integers over as many rows: the step is their difference times one factor.
+    bool has_one_factor() const;
+    // The step of a bias, from its sums.
+    float bias_step(double positive, double negative, float a_positive, float a_negative) const;
 
     Shares shares_;
     Phase positive_, negative_;
@@ -170,9 +205,16 @@ class ContrastiveDivergence {
     SharedProducts positive_products_;
     CarriedSums visible_sums_;
     Index n_visible_ = 0, n_hidden_ = 0;
-    float a_positive_ = 0, a_negative_ = 0;
     Buffer<std::uint64_t> visible_states_;
-    Buffer<float> dense_step_, negative_step_;
+    // Probabilities as integers, those of the negative phase negated: [block][row][64], the positive phase's rows
+    // first.
+    Buffer<std::int16_t> fixed_;
+    Index fixed_rows_ = 0;
+    // By share.
+    std::vector<UnitLists> lists_;  // of the phases on the integer path
+    std::vector<UnitLists> value_lists_;  // of a real-valued positive phase
+    float a_positive_ = 0, a_negative_ = 0;
+    Buffer<float> dense_step_;
     View<float> dense_;  // n_visible × n_hidden: the float32 path's part of the step
 };
 

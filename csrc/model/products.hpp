@@ -122,6 +122,8 @@ class ValueListBuffer {
         return lists_;
     }
 
+    const ValueLists& lists() const { return lists_; }
+
     static ValueListBuffer& of_this_thread() {
         thread_local ValueListBuffer buffer;
         return buffer;
@@ -298,7 +300,7 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, const Pass
     }
 }
 
-// What a half-step leaves of one tile, whose batch has so many rows.
-void finish_tile(const Tile& tile, const HalfStep& out, Index batch_rows);
+// What a half-step leaves of one tile.
+void finish_tile(const Tile& tile, const HalfStep& out);
 
 }  // namespace harmonium

@@ -14,6 +14,16 @@ std::int32_t largest_term(Index terms) {
         std::min<Index>(32767, std::numeric_limits<std::int32_t>::max() / std::max<Index>(terms, 1)));
 }
 
+namespace {
+
+std::uint32_t bits_of(float value) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+}  // namespace
+
 void QuantizedMatrix::resize(Index inputs, Index outputs) {
     inputs_ = inputs;
     outputs_ = outputs;
@@ -22,28 +32,22 @@ void QuantizedMatrix::resize(Index inputs, Index outputs) {
     const Index padded = blocks() * block_width;
     std::fill_n(scale_.reserve(padded), padded, 1.0f);
     std::fill_n(inverse_scale_.reserve(padded), padded, 1.0f);
+    std::fill_n(largest_bits_.reserve(padded), padded, bits_of(static_cast<float>(largest_)));
 }
 
-bool QuantizedMatrix::set_scale(Index output, std::uint32_t max_bits) {
-    constexpr std::uint32_t mantissa = 0x7fffffu;
+bool QuantizedMatrix::change_scale(Index output, std::uint32_t max_bits) {
+    constexpr std::uint32_t mantissa = one_exponent - 1;
     if (max_bits >= infinity_bits) throw NonFiniteParameters("the weights");
-    // The exponents' difference, and one more if the mantissa of the largest integer does not reach: in bits, because
-    // every update asks for every output.
-    const auto q = static_cast<float>(largest_);
-    std::uint32_t q_bits;
-    std::memcpy(&q_bits, &q, sizeof q_bits);
+    // The exponents' difference, and one more if the mantissa of the largest integer does not reach.
+    const std::uint32_t q_bits = bits_of(static_cast<float>(largest_));
     int e = static_cast<int>(max_bits >> 23) - static_cast<int>(q_bits >> 23);
     if ((max_bits & mantissa) > (q_bits & mantissa)) ++e;
     e = max_bits == 0 ? 0 : std::max(e, -126);
-    const auto power_of_two = [](int exponent) {
-        const std::uint32_t bits = static_cast<std::uint32_t>(exponent + 127) << 23;
-        float scale;
-        std::memcpy(&scale, &bits, sizeof scale);
-        return scale;
-    };
-    if (power_of_two(e) == scale_[output]) return false;
-    scale_[output] = power_of_two(e);
-    inverse_scale_[output] = power_of_two(-e);
+    const float scale = std::ldexp(1.0f, e);
+    largest_bits_[output] = std::min(bits_of(static_cast<float>(largest_) * scale), infinity_bits - 1);
+    if (scale == scale_[output]) return false;
+    scale_[output] = scale;
+    inverse_scale_[output] = std::ldexp(1.0f, -e);
     return true;
 }
 

@@ -36,8 +36,11 @@ class QuantizedMatrix {
     const float* scale() const { return scale_.data(); }
     const float* inverse_scale() const { return inverse_scale_.data(); }
 
-    // Sets output j's scale to hold magnitudes up to the float with these bits; true if that changed it.
-    bool set_scale(Index output, std::uint32_t max_bits);
+    // Sets output j's scale to hold magnitudes up to the float with these bits; true if that changed it. Every update
+    // asks for every output, and almost always the scale is the right one already.
+    bool set_scale(Index output, std::uint32_t max_bits) {
+        return largest_bits_[output] - max_bits >= one_exponent && change_scale(output, max_bits);
+    }
 
     // Everything from m (K × N), or from the transpose of m (N × K).
     void assign(View<const float> m, int n_threads);
@@ -48,10 +51,14 @@ class QuantizedMatrix {
     void requantize_transposed(View<const float> m, Index first);
 
   private:
+    static constexpr std::uint32_t one_exponent = 1u << 23;  // between the bits of x and of 2x
+    bool change_scale(Index output, std::uint32_t max_bits);
+
     Index inputs_ = 0, outputs_ = 0;
     std::int32_t largest_ = 0;
     Buffer<std::int16_t> data_;
     Buffer<float> scale_, inverse_scale_;
+    Buffer<std::uint32_t> largest_bits_;  // the largest magnitude each scale holds; half of it is the next one's
 };
 
 }  // namespace harmonium

@@ -37,7 +37,7 @@ QuantizedMatrix& Rbm::quantized(Direction d) {
     return down_;
 }
 
-void finish_tile(const Tile& tile, const HalfStep& out, Index batch_rows) {
+void finish_tile(const Tile& tile, const HalfStep& out) {
     const Kernels& k = kernels();
     const Index n = tile.rows * block_width, j0 = tile.block * block_width;
     const auto row0 = out.row0 + static_cast<std::uint32_t>(tile.row);
@@ -52,7 +52,7 @@ void finish_tile(const Tile& tile, const HalfStep& out, Index batch_rows) {
     k.sigmoid_f32(tile.x, n, tile.x);
     if (out.fixed)
         k.fix_probabilities(tile.x, n, out.fixed_factor,
-                            out.fixed + (tile.block * batch_rows + tile.row) * block_width);
+                            out.fixed + (tile.block * out.fixed_rows + tile.row) * block_width);
     if (!words.empty()) k.draw_bits_f32({tile.x, tile.rows, tile.cols, block_width}, out.draw, row0, j0, words);
     if (!out.probabilities.empty())
         for (Index r = 0; r < tile.rows; ++r)
@@ -60,7 +60,7 @@ void finish_tile(const Tile& tile, const HalfStep& out, Index batch_rows) {
 }
 
 void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep& out, const Pass& pass) {
-    for_each_tile(rbm, direction, batch, pass, [&](const Tile& tile) { finish_tile(tile, out, batch.count); });
+    for_each_tile(rbm, direction, batch, pass, [&](const Tile& tile) { finish_tile(tile, out); });
 }
 
 void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep& out) {

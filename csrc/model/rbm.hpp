@@ -64,8 +64,10 @@ struct HalfStep {
     View<std::uint64_t> states;  // drawn with `draw`, row n of the batch as row row0 + n
     rng::Draw draw;
     std::uint32_t row0 = 0;
-    // Probabilities as integers p·fixed_factor, in blocks as QuantizedMatrix has them: [block][row][64].
+    // Probabilities as integers p·fixed_factor, in blocks of so many rows as QuantizedMatrix has them:
+    // [block][row][64].
     std::int16_t* fixed = nullptr;
+    Index fixed_rows = 0;
     float fixed_factor = 0;
 };
 

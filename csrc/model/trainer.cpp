@@ -87,43 +87,39 @@ void Trainer::update_weights(const UpdateRule& rule, int share) {
         for (Index block0 = 0; block0 < blocks; block0 += step_blocks)
             for (Index first = strip; first < strip_end; first += tile_units) {
                 if (is_silent[(first - strip) / tile_units]) continue;
-                const Index last = std::min(first + tile_units, strip_end);
+                const Index last = std::min(first + tile_units, strip_end), j0 = block0 * block_width;
                 const Index some = std::min(step_blocks, blocks - block0);
                 cd_.weight_step(share, first, last, {block0, block0 + some}, step);
                 UpdateTile tile{};
+                tile.w = p.w.row(first) + j0;
                 tile.w_stride = p.w.stride;
+                if (rule.use_momentum) tile.velocity = state_.w_velocity.row(first) + j0;
                 tile.velocity_stride = state_.w_velocity.stride;
+                tile.gradient = step;
                 tile.rows = last - first;
+                tile.cols = std::min(some * block_width, rbm_.n_hidden() - j0);
                 tile.row_max = row_max + (first - strip) * max_lanes;
-                for (Index block = block0; block < block0 + some; ++block) {
-                    const Index j0 = block * block_width;
-                    tile.w = p.w.row(first) + j0;
-                    if (rule.use_momentum) tile.velocity = state_.w_velocity.row(first) + j0;
-                    tile.gradient = step + (block - block0) * tile_units * block_width;
-                    tile.cols = std::min(block_width, rbm_.n_hidden() - j0);
-                    if (quantizes_) {
-                        tile.col_max = &tile_max_[first / tile_units * padded_hidden_ + j0];
-                        // With the scales of before; where a maximum has moved past one, that row or column is done
-                        // again.
-                        tile.up = up->block(block) + first * block_width;
-                        tile.up_inverse_scale = up->inverse_scale() + j0;
-                        tile.down = down->block(strip / block_width) + (first - strip) + j0 * block_width;
-                        tile.down_inverse_scale = down->inverse_scale() + first;
-                    }
-                    k.update_tile(tile, rule);
+                if (quantizes_) {
+                    // With the scales of before; where a maximum has moved past one, that row or column is done again.
+                    tile.up = up->block(block0) + first * block_width;
+                    tile.up_stride = up->inputs() * block_width;
+                    tile.up_inverse_scale = up->inverse_scale() + j0;
+                    tile.down = down->block(strip / block_width) + (first - strip) + j0 * block_width;
+                    tile.down_inverse_scale = down->inverse_scale() + first;
+                    tile.col_max = &tile_max_[first / tile_units * padded_hidden_ + j0];
                 }
+                k.update_tiles(tile, rule);
             }
+        std::uint32_t most[block_width];
+        k.row_max_u32(row_max, strip_end - strip, most);
         for (Index first = strip; first < strip_end; first += tile_units) {
             if (is_silent[(first - strip) / tile_units]) continue;
             bool changed = false;
             for (Index i = first; i < std::min(first + tile_units, strip_end); ++i) {
-                const std::uint32_t* lanes = row_max + (i - strip) * max_lanes;
-                std::uint32_t most = 0;
-                for (Index lane = 0; lane < max_lanes; ++lane) most = std::max(most, lanes[lane]);
-                if (most >= infinity_bits)
+                if (most[i - strip] >= infinity_bits)
                     diverged_ = true;
                 else if (quantizes_)
-                    changed |= down->set_scale(i, most);
+                    changed |= down->set_scale(i, most[i - strip]);
             }
             if (changed) down->requantize_transposed(p.w, first);
         }

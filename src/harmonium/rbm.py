@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from harmonium._arrays import empty_bits
+from harmonium._arrays import copy_in_lines, empty_bits
 from harmonium._checks import check_integer, check_real, check_word
 from harmonium._pace import run_chains
 from harmonium._visible import Units, mean_of, units_of_array, validate_units
@@ -364,7 +364,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             ) from error
         n_visible, n_hidden = data.rows.n_cols, self.n_components
         # scikit-learn's first draw, in its order, so that both start from the same weights.
-        W = np.ascontiguousarray(rng.normal(0, 0.01, (n_hidden, n_visible)).T, np.float32)
+        W = copy_in_lines(rng.normal(0, 0.01, (n_hidden, n_visible)).T)
         low, high = (int(word) for word in rng.randint(0, 2**32, size=2, dtype=np.uint64))
         b = np.zeros(n_visible, np.float32)
         if self.init == "data":
@@ -389,21 +389,22 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             return None, None, None
         n_visible, n_hidden = W.shape
         return (
-            np.zeros_like(W),
+            copy_in_lines(np.zeros_like(W)),
             np.zeros(n_visible, np.float32),
             np.zeros(n_hidden, np.float32),
         )
 
     def _state(self) -> TrainingState:
         """Return the state that the fitted attributes hold, in arrays of its own."""
-        W, b, c = (np.array(array) for array in self._parameters())
+        W, b, c = self._parameters()
         velocities: tuple[Any, ...] = self._velocities(W)
         if self._has_momentum and self._velocity is not None:
-            velocities = tuple(np.array(array) for array in self._velocity)
+            W_velocity, b_velocity, c_velocity = self._velocity
+            velocities = copy_in_lines(W_velocity), b_velocity.copy(), c_velocity.copy()
         chains = empty_bits(*self.h_samples_.shape)
         get_engine().pack(np.ascontiguousarray(self.h_samples_, np.float32), chains)
         return TrainingState(
-            TrainingArrays(W, b, c, chains, *velocities),
+            TrainingArrays(copy_in_lines(W), b.copy(), c.copy(), chains, *velocities),
             self._seed,
             self.n_iter_,
             self._gibbs_steps,
