@@ -15,7 +15,6 @@ namespace harmonium {
 
 constexpr Index block_width = 64;
 constexpr std::uint32_t infinity_bits = 0x7f800000u;  // magnitudes with these bits or more are not finite
-constexpr Index max_lanes = 16;  // the most 32-bit lanes a vector has, on any level
 
 // Rows given as lists of their active columns: those of row r are index[start[r]] … index[start[r + 1] - 1], ascending.
 struct ActiveLists {
@@ -60,7 +59,7 @@ struct UpdateRule {
     bool use_momentum = false;
 };
 
-// Where some of W lies, up to eight rows of any number of blocks of columns, and where its two quantised copies go;
+// Where some of W lies, up to eight rows of any number of blocks of columns, and where what is rounded of it goes;
 // without them, `up` is null, and neither scales nor column maxima are used.
 struct UpdateTile {
     float* w;  // row r at w + r·w_stride
@@ -72,11 +71,12 @@ struct UpdateTile {
     Index cols;  // 1 or more; they end in the last block
     std::int16_t* up;  // row r at up + r·64
     Index up_stride;  // from block to block
-    std::int16_t* down;  // column c at down + c·64, its rows contiguous
+    std::int16_t* down;  // row r at down + r·down_stride, yet to be transposed
+    Index down_stride;
     const float* up_inverse_scale;  // of the columns, to the end of the last block
     const float* down_inverse_scale;  // 8
     std::uint32_t* col_max;  // all written, to the end of the last block: the largest |w| of each column, as float bits
-    std::uint32_t* row_max;  // 8 × max_lanes: some of them raised so that the largest of a row is its largest |w|
+    std::uint32_t* row_max;  // a row's is raised to its largest |w|, where that is larger
 };
 
 // The statistics behind some of the step: rows of probabilities, those of the negative phase negated, in blocks 64
@@ -151,12 +151,12 @@ struct Kernels {
     void (*column_max_f32)(View<const float> m, std::uint32_t* max_bits);
     // The same over maxima already taken.
     void (*column_max_u32)(View<const std::uint32_t> bits, std::uint32_t* max_bits);
-    // max_bits[r] = the largest of the max_lanes values of row r.
-    void (*row_max_u32)(const std::uint32_t* bits, Index rows, std::uint32_t* max_bits);
     // Largest bits of |values|.
     std::uint32_t (*max_abs_f32)(const float* values, Index n);
     // q[r][j] = round(m[r][j]·inverse_scale[j]) for up to 64 columns, rows of q 64 apart, the rest of a row zero.
     void (*quantize_rows_f32)(View<const float> m, const float* inverse_scale, std::int16_t* q);
+    // Columns of eight rows, for some eights of rows: to[j·64 + 8t + r] = from[(8t + r)·stride + j] where bit t is set.
+    void (*transpose_eights)(const std::int16_t* from, Index stride, std::uint32_t eights, Index cols, std::int16_t* to);
     // q[j][r] = round(m[r][j]·inverse_scale[r]) for up to eight rows of m and any number of columns; row j of q at
     // q + j·64. Eight values of a row are written, those past m's rows as zeros.
     void (*quantize_transposed_f32)(View<const float> m, const float* inverse_scale, std::int16_t* q);

@@ -22,7 +22,8 @@ struct CdOptions {
 };
 
 constexpr Index tile_units = 8;  // visible units whose weights are updated together: one 8 × 8 transpose high
-constexpr Index step_blocks = 4;  // blocks of hidden units whose step is computed at once: 8 KB
+constexpr Index line_units = 32;  // as many 16-bit weights of the transposed copy as a cache line holds
+constexpr Index step_blocks = 4;  // blocks of hidden units whose step is computed at once, at most: 8 KB
 
 // The visible units that a thread works on: whole blocks.
 class Shares {

@@ -67,68 +67,79 @@ void Trainer::apply(double learning_rate, double momentum) {
 }
 
 void Trainer::update_weights(const UpdateRule& rule, int share) {
-    const Kernels& k = kernels();
-    const Parameters& p = rbm_.parameters();
-    const bool may_skip = !rule.use_momentum && rule.l1 == 0 && rule.l2 == 0;
-    QuantizedMatrix* up = quantizes_ ? &rbm_.quantized(Direction::up) : nullptr;
-    QuantizedMatrix* down = quantizes_ ? &rbm_.quantized(Direction::down) : nullptr;
     const Range units = cd_.shares().units(share);
-    const Index blocks = padded_hidden_ / block_width;
-    alignas(64) float step[step_blocks * tile_units * block_width];
-    // 64 × 256 weights at a time: their two copies are then in pieces of 8 KB, and the transposed one, which is written
-    // 16 bytes here and there, finds its place in the first-level cache.
-    for (Index strip = units.begin; strip < units.end; strip += block_width) {
-        const Index strip_end = std::min(strip + block_width, units.end);
-        alignas(64) std::uint32_t row_max[block_width * max_lanes] = {};
-        bool is_silent[block_width / tile_units];
-        for (Index first = strip; first < strip_end; first += tile_units)
-            is_silent[(first - strip) / tile_units] =
-                may_skip && cd_.is_silent(share, first, std::min(first + tile_units, strip_end));
-        for (Index block0 = 0; block0 < blocks; block0 += step_blocks)
-            for (Index first = strip; first < strip_end; first += tile_units) {
-                if (is_silent[(first - strip) / tile_units]) continue;
-                const Index last = std::min(first + tile_units, strip_end), j0 = block0 * block_width;
-                const Index some = std::min(step_blocks, blocks - block0);
-                cd_.weight_step(share, first, last, {block0, block0 + some}, step);
-                UpdateTile tile{};
-                tile.w = p.w.row(first) + j0;
-                tile.w_stride = p.w.stride;
-                if (rule.use_momentum) tile.velocity = state_.w_velocity.row(first) + j0;
-                tile.velocity_stride = state_.w_velocity.stride;
-                tile.gradient = step;
-                tile.rows = last - first;
-                tile.cols = std::min(some * block_width, rbm_.n_hidden() - j0);
-                tile.row_max = row_max + (first - strip) * max_lanes;
-                if (quantizes_) {
-                    // With the scales of before; where a maximum has moved past one, that row or column is done again.
-                    tile.up = up->block(block0) + first * block_width;
-                    tile.up_stride = up->inputs() * block_width;
-                    tile.up_inverse_scale = up->inverse_scale() + j0;
-                    tile.down = down->block(strip / block_width) + (first - strip) + j0 * block_width;
-                    tile.down_inverse_scale = down->inverse_scale() + first;
-                    tile.col_max = &tile_max_[first / tile_units * padded_hidden_ + j0];
-                }
-                k.update_tiles(tile, rule);
-            }
-        std::uint32_t most[block_width];
-        k.row_max_u32(row_max, strip_end - strip, most);
-        for (Index first = strip; first < strip_end; first += tile_units) {
-            if (is_silent[(first - strip) / tile_units]) continue;
-            bool changed = false;
-            for (Index i = first; i < std::min(first + tile_units, strip_end); ++i) {
-                if (most[i - strip] >= infinity_bits)
-                    diverged_ = true;
-                else if (quantizes_)
-                    changed |= down->set_scale(i, most[i - strip]);
-            }
-            if (changed) down->requantize_transposed(p.w, first);
-        }
-    }
+    for (Index line = units.begin; line < units.end; line += line_units)
+        update_line(rule, share, {line, std::min(line + line_units, units.end)});
     if (!quantizes_) return;
     std::uint32_t* most = &share_max_[share * padded_hidden_];
     std::fill_n(most, padded_hidden_, 0u);
     const Index first_tile = units.begin / tile_units, n_tiles = ceil_div(units.end, tile_units) - first_tile;
-    k.column_max_u32({&tile_max_[first_tile * padded_hidden_], n_tiles, padded_hidden_, padded_hidden_}, most);
+    kernels().column_max_u32({&tile_max_[first_tile * padded_hidden_], n_tiles, padded_hidden_, padded_hidden_}, most);
+}
+
+void Trainer::update_line(const UpdateRule& rule, int share, Range units) {
+    const Kernels& k = kernels();
+    const Parameters& p = rbm_.parameters();
+    QuantizedMatrix* up = quantizes_ ? &rbm_.quantized(Direction::up) : nullptr;
+    QuantizedMatrix* down = quantizes_ ? &rbm_.quantized(Direction::down) : nullptr;
+    // Eights of units that the update touches, as bits.
+    const bool may_skip = !rule.use_momentum && rule.l1 == 0 && rule.l2 == 0;
+    const auto first_of = [&](Index eight) { return units.begin + eight * tile_units; };
+    const auto last_of = [&](Index eight) { return std::min(first_of(eight) + tile_units, units.end); };
+    const Index n_eights = ceil_div(units.end - units.begin, tile_units);
+    std::uint32_t eights = 0;
+    for (Index e = 0; e < n_eights; ++e)
+        if (!may_skip || !cd_.is_silent(share, first_of(e), last_of(e))) eights |= 1u << e;
+
+    constexpr Index stride = step_blocks * block_width;
+    alignas(64) float step[tile_units * stride];
+    alignas(64) std::int16_t rounded[line_units * stride];
+    if ((units.end - units.begin) % tile_units != 0) std::fill_n(rounded, line_units * stride, std::int16_t{0});
+    std::uint32_t row_max[line_units] = {};
+    const Index blocks = padded_hidden_ / block_width;
+    for (Index block = 0; block < blocks; block += step_blocks) {
+        const Range some{block, std::min(block + step_blocks, blocks)};
+        const Index j0 = block * block_width;
+        UpdateTile tile{};
+        tile.w_stride = p.w.stride;
+        tile.velocity_stride = state_.w_velocity.stride;
+        tile.gradient = step;
+        tile.cols = std::min(some.end * block_width, rbm_.n_hidden()) - j0;
+        for (std::uint32_t left = eights; left; left &= left - 1) {
+            const Index e = __builtin_ctz(left), first = first_of(e);
+            cd_.weight_step(share, first, last_of(e), some, step);
+            tile.w = p.w.row(first) + j0;
+            if (rule.use_momentum) tile.velocity = state_.w_velocity.row(first) + j0;
+            tile.rows = last_of(e) - first;
+            tile.row_max = row_max + e * tile_units;
+            if (quantizes_) {
+                // With the scales of before; where a maximum has moved past one, that row or column is done again.
+                tile.up = up->block(block) + first * block_width;
+                tile.up_stride = up->inputs() * block_width;
+                tile.up_inverse_scale = up->inverse_scale() + j0;
+                tile.down = rounded + e * tile_units * stride;
+                tile.down_stride = stride;
+                tile.down_inverse_scale = down->inverse_scale() + first;
+                tile.col_max = &tile_max_[first / tile_units * padded_hidden_ + j0];
+            }
+            k.update_tiles(tile, rule);
+        }
+        if (quantizes_)
+            k.transpose_eights(rounded, stride, eights, tile.cols,
+                               down->block(units.begin / block_width) + j0 * block_width + units.begin % block_width);
+    }
+    for (std::uint32_t left = eights; left; left &= left - 1) {
+        const Index e = __builtin_ctz(left);
+        bool changed = false;
+        for (Index i = first_of(e); i < last_of(e); ++i) {
+            const std::uint32_t most = row_max[i - units.begin];
+            if (most >= infinity_bits)
+                diverged_ = true;
+            else if (quantizes_)
+                changed |= down->set_scale(i, most);
+        }
+        if (changed) down->requantize_transposed(p.w, first_of(e));
+    }
 }
 
 void Trainer::follow_column_scales(Index block) {

@@ -49,6 +49,8 @@ class Trainer {
   private:
     void apply(double learning_rate, double momentum);
     void update_weights(const UpdateRule& rule, int share);
+    // As many units as have their place in one cache line of the transposed copy.
+    void update_line(const UpdateRule& rule, int share, Range units);
     void follow_column_scales(Index block);
     void update_visible_biases(const UpdateRule& rule, double learning_rate, int share);
     void update_hidden_biases(const UpdateRule& rule, double learning_rate, Index block);
