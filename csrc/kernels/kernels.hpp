@@ -91,8 +91,8 @@ struct CdTile {
 
 struct Kernels {
     // ---- bits.inc: states as bits ----
-    // Positions of the ones of a row, ascending; returns how many. `out` has room for n rounded up to 64: up to three
-    // places past the last one are written too.
+    // Positions of the ones of a row, ascending; returns how many. `out` has room for n rounded up to 64: places past the
+    // last one are written too.
     Index (*list_ones_bits)(const std::uint64_t* words, Index n, std::int32_t* out);
     Index (*list_ones_bytes)(const std::uint8_t* bytes, Index n, std::int32_t* out);
     // How many bits are set in some words; and how many differ between two.
@@ -156,7 +156,8 @@ struct Kernels {
     // q[r][j] = round(m[r][j]·inverse_scale[j]) for up to 64 columns, rows of q 64 apart, the rest of a row zero.
     void (*quantize_rows_f32)(View<const float> m, const float* inverse_scale, std::int16_t* q);
     // Columns of eight rows, for some eights of rows: to[j·64 + 8t + r] = from[(8t + r)·stride + j] where bit t is set.
-    void (*transpose_eights)(const std::int16_t* from, Index stride, std::uint32_t eights, Index cols, std::int16_t* to);
+    void (*transpose_eights)(const std::int16_t* from, Index stride, std::uint32_t eights, Index cols,
+                             std::int16_t* to);
     // q[j][r] = round(m[r][j]·inverse_scale[r]) for up to eight rows of m and any number of columns; row j of q at
     // q + j·64. Eight values of a row are written, those past m's rows as zeros.
     void (*quantize_transposed_f32)(View<const float> m, const float* inverse_scale, std::int16_t* q);

@@ -34,8 +34,8 @@ From Ways::operator()(Index on, Index changed, Index units) const {
 }
 
 void ListBuffer::reserve(Index rows, Index cols) {
-    // Two lists of a row share its room, and each is written four places at a time.
-    index_.reserve(rows * ceil_div(cols, block_width) * block_width + 4);
+    // Two lists of a row share its room; the second is written past its end, though not by a block.
+    index_.reserve((rows * ceil_div(cols, block_width) + 1) * block_width);
     start_.reserve(2 * rows + 1);
     from_.reserve(rows);
     difference_.reserve(ceil_div(cols, block_width));
