@@ -3,6 +3,12 @@
 #include <algorithm>
 
 namespace harmonium {
+namespace {
+
+constexpr Index line_units = 32;  // visible units whose weights share the lines of the transposed copy
+
+}  // namespace
+
 Trainer::Trainer(Parameters parameters, TrainingState state, TrainingOptions options, Precision precision,
                  int n_threads)
     : rbm_(parameters, precision, n_threads),
@@ -77,20 +83,20 @@ void Trainer::update_weights(const UpdateRule& rule, int share) {
     kernels().column_max_u32({&tile_max_[first_tile * padded_hidden_], n_tiles, padded_hidden_, padded_hidden_}, most);
 }
 
+std::uint32_t Trainer::touched_eights(const UpdateRule& rule, int share, Range units) const {
+    const bool may_skip = !rule.use_momentum && rule.l1 == 0 && rule.l2 == 0;
+    std::uint32_t eights = 0, bit = 1;
+    for (Index first = units.begin; first < units.end; first += tile_units, bit <<= 1)
+        if (!may_skip || !cd_.is_silent(share, first, std::min(first + tile_units, units.end))) eights |= bit;
+    return eights;
+}
+
 void Trainer::update_line(const UpdateRule& rule, int share, Range units) {
     const Kernels& k = kernels();
     const Parameters& p = rbm_.parameters();
     QuantizedMatrix* up = quantizes_ ? &rbm_.quantized(Direction::up) : nullptr;
     QuantizedMatrix* down = quantizes_ ? &rbm_.quantized(Direction::down) : nullptr;
-    // Eights of units that the update touches, as bits.
-    const bool may_skip = !rule.use_momentum && rule.l1 == 0 && rule.l2 == 0;
-    const auto first_of = [&](Index eight) { return units.begin + eight * tile_units; };
-    const auto last_of = [&](Index eight) { return std::min(first_of(eight) + tile_units, units.end); };
-    const Index n_eights = ceil_div(units.end - units.begin, tile_units);
-    std::uint32_t eights = 0;
-    for (Index e = 0; e < n_eights; ++e)
-        if (!may_skip || !cd_.is_silent(share, first_of(e), last_of(e))) eights |= 1u << e;
-
+    const std::uint32_t eights = touched_eights(rule, share, units);
     constexpr Index stride = step_blocks * block_width;
     alignas(64) float step[tile_units * stride];
     alignas(64) std::int16_t rounded[line_units * stride];
@@ -106,18 +112,19 @@ void Trainer::update_line(const UpdateRule& rule, int share, Range units) {
         tile.gradient = step;
         tile.cols = std::min(some.end * block_width, rbm_.n_hidden()) - j0;
         for (std::uint32_t left = eights; left; left &= left - 1) {
-            const Index e = __builtin_ctz(left), first = first_of(e);
-            cd_.weight_step(share, first, last_of(e), some, step);
+            const Index row = __builtin_ctz(left) * tile_units, first = units.begin + row;
+            const Index last = std::min(first + tile_units, units.end);
+            cd_.weight_step(share, first, last, some, step);
             tile.w = p.w.row(first) + j0;
             if (rule.use_momentum) tile.velocity = state_.w_velocity.row(first) + j0;
-            tile.rows = last_of(e) - first;
-            tile.row_max = row_max + e * tile_units;
+            tile.rows = last - first;
+            tile.row_max = row_max + row;
             if (quantizes_) {
                 // With the scales of before; where a maximum has moved past one, that row or column is done again.
                 tile.up = up->block(block) + first * block_width;
                 tile.up_stride = up->inputs() * block_width;
                 tile.up_inverse_scale = up->inverse_scale() + j0;
-                tile.down = rounded + e * tile_units * stride;
+                tile.down = rounded + row * stride;
                 tile.down_stride = stride;
                 tile.down_inverse_scale = down->inverse_scale() + first;
                 tile.col_max = &tile_max_[first / tile_units * padded_hidden_ + j0];
@@ -129,17 +136,20 @@ void Trainer::update_line(const UpdateRule& rule, int share, Range units) {
                                down->block(units.begin / block_width) + j0 * block_width + units.begin % block_width);
     }
     for (std::uint32_t left = eights; left; left &= left - 1) {
-        const Index e = __builtin_ctz(left);
-        bool changed = false;
-        for (Index i = first_of(e); i < last_of(e); ++i) {
-            const std::uint32_t most = row_max[i - units.begin];
-            if (most >= infinity_bits)
-                diverged_ = true;
-            else if (quantizes_)
-                changed |= down->set_scale(i, most);
-        }
-        if (changed) down->requantize_transposed(p.w, first_of(e));
+        const Index row = __builtin_ctz(left) * tile_units, first = units.begin + row;
+        follow_row_scales({first, std::min(first + tile_units, units.end)}, row_max + row);
     }
+}
+
+void Trainer::follow_row_scales(Range units, const std::uint32_t* most) {
+    bool changed = false;
+    for (Index i = units.begin; i < units.end; ++i) {
+        if (most[i - units.begin] >= infinity_bits)
+            diverged_ = true;
+        else if (quantizes_)
+            changed |= rbm_.quantized(Direction::down).set_scale(i, most[i - units.begin]);
+    }
+    if (changed) rbm_.quantized(Direction::down).requantize_transposed(rbm_.parameters().w, units.begin);
 }
 
 void Trainer::follow_column_scales(Index block) {

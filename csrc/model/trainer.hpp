@@ -49,8 +49,12 @@ class Trainer {
   private:
     void apply(double learning_rate, double momentum);
     void update_weights(const UpdateRule& rule, int share);
-    // As many units as have their place in one cache line of the transposed copy.
+    // Of as many units as share the lines of the transposed copy.
     void update_line(const UpdateRule& rule, int share, Range units);
+    // Which eights of them the update touches, as bits.
+    std::uint32_t touched_eights(const UpdateRule& rule, int share, Range units) const;
+    // After the largest |w| of at most eight rows changed to these.
+    void follow_row_scales(Range units, const std::uint32_t* most);
     void follow_column_scales(Index block);
     void update_visible_biases(const UpdateRule& rule, double learning_rate, int share);
     void update_hidden_biases(const UpdateRule& rule, double learning_rate, Index block);

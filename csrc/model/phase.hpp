@@ -1,0 +1,92 @@
+// The two phases of contrastive divergence: what each leaves of visible units and hidden probabilities, and the lists
+// that turn both into a step.
+#pragma once
+
+#include <vector>
+
+#include "model/shares.hpp"
+
+namespace harmonium {
+
+// Rows as lists of units, on or not zero: those of row n end at start[(n + 1)·stride]. Zeros and ones have no values.
+struct RowLists {
+    Index rows = 0;
+    const std::int32_t* index = nullptr;
+    const float* value = nullptr;
+    const Index* start = nullptr;
+    Index stride = 1;
+
+    Index end(Index row) const { return start[(row + 1) * stride]; }
+    Index size() const { return rows > 0 ? end(rows - 1) : 0; }
+};
+
+// The same turned round: the rows in which each of a share's units is on, or not zero.
+class UnitLists {
+  public:
+    // Of one phase, or of both: the rows of the second are counted on from those of the first.
+    void fill(Index n_units, const RowLists& first, const RowLists& second);
+    // From a unit on.
+    ActiveLists rows(Index unit) const { return {index_.data(), start_.data() + unit}; }
+    ValueLists values(Index unit) const { return {index_.data(), value_.data(), start_.data() + unit}; }
+    // Where the rows of the second phase begin in each list.
+    const Index* middle(Index unit) const { return middle_.data() + unit; }
+    bool is_empty(Index first, Index last) const { return start_[first] == start_[last]; }
+
+  private:
+    void place(const RowLists& lists, Index row0);
+
+    Buffer<std::int32_t> index_;
+    Buffer<float> value_;
+    Buffer<Index> start_, middle_, next_;
+};
+
+// What one phase has of visible units and hidden probabilities.
+class Phase {
+  public:
+    // On the integer path, and `by_shares`, the shares list what is on, or not zero.
+    void begin(const Shares& shares, Rbm& rbm, Index rows, bool is_integer, bool by_shares);
+    Index rows() const { return rows_; }
+    bool is_integer() const { return is_integer_; }
+    bool is_listed() const { return is_listed_; }
+
+    // p(h|v) of a batch, kept; `out` may ask for drawn states besides. The product is dealt to threads as it likes.
+    void run(Rbm& rbm, const Batch& visible, const HalfStep& out);
+    // Its parts, where a share takes care of its own units. Which of them are on, or are not zero.
+    const ListBuffer& list(int share, const Batch& visible);
+    const ValueLists& list_values(int share, const Batch& visible);
+    RowLists listed(int share) const;
+    // Where the integers of p(h|v) go, [block][row][64] with so many rows a block; those of the negative phase negated.
+    void keep_integers(std::int16_t* fixed, Index fixed_rows, bool negated);
+    // `out` completed by where this phase keeps probabilities.
+    HalfStep kept(HalfStep out);
+    // What makes a sum over the rows, of integers on the integer path, a mean times `rate`.
+    float factor(double rate) const;
+
+    // Σ_n p_nj of a block, exact in integers on the integer path; Σ_n v_ni of a unit that is not listed.
+    void sum_hidden(Index block, double* sums) const;
+    double sum_visible(Index unit) const;
+    // Σ_n v_ni·p_nj of some units and one block, from lists of what is not zero.
+    void sum_products(const ValueLists& values, Index units, Index block, float* sums) const;
+    // As one product: step = alpha·vᵀp + beta·step.
+    void add_product(float alpha, float beta, View<float> step, int n_threads) const;
+
+  private:
+    struct Share {
+        ListBuffer ones;
+        ValueListBuffer values;
+    };
+
+    Shares shares_;
+    std::vector<Share> share_;
+    Index rows_ = 0, n_visible_ = 0, n_hidden_ = 0;
+    bool is_integer_ = true, is_listed_ = true;
+    // Integer path: where probabilities go.
+    std::int16_t* fixed_ = nullptr;
+    Index fixed_rows_ = 0;
+    std::int32_t largest_ = 0;
+    bool is_negated_ = false;
+    // Float32 path: matrices.
+    Buffer<float> probabilities_, visible_;
+};
+
+}  // namespace harmonium

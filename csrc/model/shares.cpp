@@ -1,0 +1,73 @@
+#include "model/shares.hpp"
+
+#include <algorithm>
+
+namespace harmonium {
+
+void SharedSums::begin(const Shares& shares, Rbm& rbm, Index rows) {
+    shares_ = shares;
+    rows_ = rows;
+    parts_.resize(static_cast<std::size_t>(shares.count()));
+    for (int s = 0; s < shares.count(); ++s) {
+        const Range units = shares.units(s);
+        parts_[static_cast<std::size_t>(s)].reset(rows, units.end - units.begin, rbm.quantized(Direction::up).blocks());
+    }
+}
+
+void SharedSums::sum(int share, Rbm& rbm, const Batch& visible, const ListBuffer* ones, bool carry) {
+    CarriedSums& part = parts_[static_cast<std::size_t>(share)];
+    const Range units = shares_.units(share);
+    const QuantizedMatrix& q = rbm.quantized(Direction::up);
+    ListBuffer& buffer = ListBuffer::of_this_thread();
+    // Lists that are there already, unless fewer units changed than are on, or fewer are off.
+    const bool reuse = ones && !part.is_known() && !ones->mostly_on();
+    const ChangeLists& lists = reuse ? ones->lists() : buffer.fill(visible, 0, rows_, units, &part);
+    alignas(64) std::int32_t all[block_width];
+    for (Index block = 0; block < q.blocks(); ++block) {
+        const std::int16_t* weights = q.block(block) + units.begin * block_width;
+        if (!reuse && buffer.wants_all()) buffer.sum_all(weights, units.end - units.begin, all);
+        kernels().change_rows_i16(lists, 0, rows_, weights, q.block_cols(block), all, part.tile(block, 0));
+    }
+    if (carry) part.set_states(visible, units.begin);
+}
+
+namespace {
+
+// What all shares have, added up in their order: part(s) is where share s has its n numbers.
+template <class T, class Part>
+void add_parts(std::size_t n_parts, Index n, T* total, Part&& part) {
+    std::copy_n(part(0), n, total);
+    for (std::size_t s = 1; s < n_parts; ++s) {
+        const T* more = part(s);
+        for (Index i = 0; i < n; ++i) total[i] += more[i];
+    }
+}
+
+}  // namespace
+
+void SharedSums::gather(Index block, Index row, Index rows, std::int32_t* acc) {
+    add_parts(parts_.size(), rows * block_width, acc, [&](std::size_t s) { return parts_[s].tile(block, row); });
+}
+
+void SharedProducts::begin(const Shares& shares, Index rows, Index blocks) {
+    shares_ = shares;
+    rows_ = rows;
+    parts_.resize(static_cast<std::size_t>(shares.count()));
+    for (Buffer<float>& part : parts_) part.reserve(blocks * rows * block_width);
+}
+
+void SharedProducts::sum(int share, View<const float> w, const ValueLists& rows) {
+    const Range units = shares_.units(share);
+    for (Index j0 = 0; j0 < w.cols; j0 += block_width)
+        kernels().sum_values_f32(
+            rows, 0, rows_,
+            {w.row(units.begin) + j0, units.end - units.begin, std::min(block_width, w.cols - j0), w.stride},
+            parts_[static_cast<std::size_t>(share)].data() + j0 * rows_);
+}
+
+void SharedProducts::gather(Index block, Index row, Index rows, float* sums) const {
+    const Index from = (block * rows_ + row) * block_width;
+    add_parts(parts_.size(), rows * block_width, sums, [&](std::size_t s) { return parts_[s].data() + from; });
+}
+
+}  // namespace harmonium
