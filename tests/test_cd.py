@@ -57,9 +57,9 @@ def test_chains_of_the_gradient(isa: str) -> None:
     assert same_bits(ops.cd_gradient(v, W, b, c, 3, 6, step=9).chains, later)
 
 
-@pytest.mark.parametrize("n_rows, n_chains", [(70_000, 3), (3, 70_000)])
+@pytest.mark.parametrize("n_rows, n_chains", [(70_000, 3), (3, 70_000), (70_000, 70_000)])
 def test_gradient_of_very_many_rows(n_rows: int, n_chains: int) -> None:
-    """Beyond 65 538 rows probabilities have fewer bits, on that side alone: no sum overflows."""
+    """Beyond 65 538 rows probabilities have fewer bits, on their side alone: no sum overflows."""
     W, b, c = random_model(3, 2, seed=7)
     b, c = b + F32(30), c + F32(60)  # all units on, all probabilities 1: the largest sums
     v, chains = np.ones((n_rows, 3), bool), np.ones((n_chains, 2), bool)
@@ -366,6 +366,23 @@ def test_scales_that_move_up_and_down(isa: str, momentum: float) -> None:
     training = Training(state, recipe)
     for n, expected in enumerate(states[1:]):
         training.run(v, begin=5 * n, count=5)
+        assert training.equals(expected), n
+
+
+def test_scales_of_the_largest_weights(isa: str) -> None:
+    """A column whose scale holds more than float32 does: its next smaller scale must be found."""
+    recipe = Recipe(batch_size=1, learning_rate=0.25, l2=1.0, n_chains=1)
+    W, b, c = np.zeros((3, 3), F32), np.array([0, 50, 0], F32), np.array([0, 50, 0], F32)
+    W[0, 0] = np.finfo(F32).max  # after one decay by a quarter, half of the scale is enough
+    W[1, 0] = W[0, 1] = -1.1 * 2.0**113  # then -1 in 16 bits; by the scale of before 0
+    v = np.zeros((4, 3), bool)
+    v[:, 1] = True
+    state = ref.CDState.start(W, b, c, np.array([[False, True, False]]))
+    with np.errstate(over="ignore"):
+        states = reference_training(state, v, recipe)
+    training = Training(state, recipe)
+    for n, expected in enumerate(states[1:]):
+        training.run(v, begin=n, count=1)
         assert training.equals(expected), n
 
 

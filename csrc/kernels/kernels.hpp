@@ -91,8 +91,8 @@ struct CdTile {
 
 struct Kernels {
     // ---- bits.inc: states as bits ----
-    // Positions of the ones of a row, ascending; returns how many. `out` has room for n rounded up to 64: places past the
-    // last one are written too.
+    // Positions of the ones of a row, ascending; returns how many. `out` has room for n rounded up to 64: places past
+    // the last one are written too.
     Index (*list_ones_bits)(const std::uint64_t* words, Index n, std::int32_t* out);
     Index (*list_ones_bytes)(const std::uint8_t* bytes, Index n, std::int32_t* out);
     // How many bits are set in some words; and how many differ between two.
@@ -121,8 +121,6 @@ struct Kernels {
     void (*add_softplus_f32)(const float* x, Index rows, Index cols, double* sums);
     // Fixed point: out[i] = round(p[i]·factor), for factors of up to ±32767.
     void (*fix_probabilities)(const float* p, Index n, float factor, std::int16_t* out);
-    // Their sums: sums[j] = Σ p[r][j] over rows of one block, 64 wide.
-    void (*sum_all_rows_i16)(const std::int16_t* p, Index rows, std::int32_t* sums);
 
     // ---- bernoulli.inc: draws ----
     // Bits of rows × blocks: unit first_unit + j of row row0 + r is 1 iff its number is below p[r][j]. first_unit is a
@@ -166,6 +164,8 @@ struct Kernels {
     // out[block][r][j] = float(Σ p[n][j])·a_positive over the rows n listed for unit r < rows; or, with a middle, over
     // those before it, and those after it times a_negative added. A block of `out` has eight units.
     void (*cd_step_i16)(const CdTile& tile, Index rows, Index blocks, float* out);
+    // sums[j] = Σ p[r][j] over all rows of one block, 64 wide.
+    void (*sum_all_rows_i16)(const std::int16_t* p, Index rows, std::int32_t* sums);
     // out[i] = g[i]·a_pos + float(neg[i])·a_neg: a float32 positive phase with an integer negative one.
     void (*add_phases_f32)(const float* g, const std::int32_t* neg, Index n, float a_pos, float a_neg, float* out);
     void (*update_tiles)(const UpdateTile& tile, const UpdateRule& rule);

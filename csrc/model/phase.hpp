@@ -8,7 +8,7 @@
 
 namespace harmonium {
 
-// Rows as lists of units, on or not zero: those of row n end at start[(n + 1)·stride]. Zeros and ones have no values.
+// Rows as lists of units, on or not zero: those of row n end at start[(n + 1)·stride]. Binary rows have no values.
 struct RowLists {
     Index rows = 0;
     const std::int32_t* index = nullptr;

@@ -44,7 +44,7 @@ bool QuantizedMatrix::change_scale(Index output, std::uint32_t max_bits) {
     if ((max_bits & mantissa) > (q_bits & mantissa)) ++e;
     e = max_bits == 0 ? 0 : std::max(e, -126);
     const float scale = std::ldexp(1.0f, e);
-    largest_bits_[output] = std::min(bits_of(static_cast<float>(largest_) * scale), infinity_bits - 1);
+    largest_bits_[output] = q_bits + static_cast<std::uint32_t>(e) * one_exponent;
     if (scale == scale_[output]) return false;
     scale_[output] = scale;
     inverse_scale_[output] = std::ldexp(1.0f, -e);

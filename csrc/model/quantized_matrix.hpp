@@ -39,7 +39,8 @@ class QuantizedMatrix {
     // Sets output j's scale to hold magnitudes up to the float with these bits; true if that changed it. Every update
     // asks for every output, and almost always the scale is the right one already.
     bool set_scale(Index output, std::uint32_t max_bits) {
-        return largest_bits_[output] - max_bits >= one_exponent && change_scale(output, max_bits);
+        const bool is_right = max_bits < infinity_bits && largest_bits_[output] - max_bits < one_exponent;
+        return !is_right && change_scale(output, max_bits);
     }
 
     // Everything from m (K × N), or from the transpose of m (N × K).
@@ -58,7 +59,9 @@ class QuantizedMatrix {
     std::int32_t largest_ = 0;
     Buffer<std::int16_t> data_;
     Buffer<float> scale_, inverse_scale_;
-    Buffer<std::uint32_t> largest_bits_;  // the largest magnitude each scale holds; half of it is the next one's
+    // Of the largest magnitude that each scale holds, half of which the next smaller one does: as the bits of a float,
+    // counted on where there is no such float.
+    Buffer<std::uint32_t> largest_bits_;
 };
 
 }  // namespace harmonium
