@@ -68,6 +68,7 @@ struct UpdateTile {
     Index velocity_stride;
     const float* gradient;  // the step d before decay: [block][8][64]
     Index rows;  // 1 … 8
+    std::uint32_t moving;  // a bit for each that has a step; the others stay, without decay and momentum
     Index cols;  // 1 or more; they end in the last block
     std::int16_t* up;  // row r at up + r·64
     Index up_stride;  // from block to block
@@ -161,9 +162,9 @@ struct Kernels {
     void (*quantize_transposed_f32)(View<const float> m, const float* inverse_scale, std::int16_t* q);
 
     // ---- update.inc: the pass over W ----
-    // out[block][r][j] = float(Σ p[n][j])·a_positive over the rows n listed for unit r < rows; or, with a middle, over
-    // those before it, and those after it times a_negative added. A block of `out` has eight units.
-    void (*cd_step_i16)(const CdTile& tile, Index rows, Index blocks, float* out);
+    // out[block][r][j] = float(Σ p[n][j])·a_positive over the rows n listed for unit r; or, with a middle, over those
+    // before it, and those after it times a_negative added. For the units, of eight, that have a bit.
+    void (*cd_step_i16)(const CdTile& tile, std::uint32_t units, Index blocks, float* out);
     // sums[j] = Σ p[r][j] over all rows of one block, 64 wide.
     void (*sum_all_rows_i16)(const std::int16_t* p, Index rows, std::int32_t* sums);
     // out[i] = g[i]·a_pos + float(neg[i])·a_neg: a float32 positive phase with an integer negative one.

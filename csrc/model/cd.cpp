@@ -213,15 +213,21 @@ void ContrastiveDivergence::begin_weight_steps(double rate, int n_threads) {
     if (!negative_.is_integer()) negative_.add_product(-a_negative_, 1.0f, dense_, n_threads);
 }
 
-bool ContrastiveDivergence::is_silent(int share, Index first, Index last) const {
+std::uint32_t ContrastiveDivergence::moving(int share, Index first, Index last) const {
     const Index unit0 = shares_.units(share).begin;
-    const auto none = [&](const std::vector<UnitLists>& lists) {
-        return lists[static_cast<std::size_t>(share)].is_empty(first - unit0, last - unit0);
-    };
-    return positive_.is_listed() && none(lists_) && (positive_.is_integer() || none(value_lists_));
+    std::uint32_t bits = 0;
+    for (Index i = first; i < last; ++i) {
+        const auto is_in = [&](const std::vector<UnitLists>& lists) {
+            return !lists[static_cast<std::size_t>(share)].is_empty(i - unit0);
+        };
+        const bool moves = !positive_.is_listed() || is_in(lists_) || (!positive_.is_integer() && is_in(value_lists_));
+        bits |= static_cast<std::uint32_t>(moves) << (i - first);
+    }
+    return bits;
 }
 
-void ContrastiveDivergence::weight_step(int share, Index first, Index last, Range blocks, float* step) const {
+void ContrastiveDivergence::weight_step(int share, Index first, Index last, std::uint32_t wanted, Range blocks,
+                                        float* step) const {
     const Kernels& k = kernels();
     const Index unit = first - shares_.units(share).begin, stride = fixed_rows_ * block_width;
     const UnitLists& lists = lists_[static_cast<std::size_t>(share)];
@@ -229,7 +235,7 @@ void ContrastiveDivergence::weight_step(int share, Index first, Index last, Rang
         const Index* middle = has_one_factor() ? nullptr : lists.middle(unit);
         k.cd_step_i16(
             {lists.rows(unit), middle, fixed_.data() + blocks.begin * stride, stride, a_positive_, a_negative_},
-            last - first, blocks.end - blocks.begin, step);
+            wanted & ((1u << (last - first)) - 1), blocks.end - blocks.begin, step);
         return;
     }
     for (Index block = blocks.begin; block < blocks.end; ++block, step += tile_units * block_width) {
@@ -265,7 +271,7 @@ void ContrastiveDivergence::gradient(View<float> w, float* b, float* c, int n_th
         for (Index first = units.begin; first < units.end; first += tile_units)
             for (Index j0 = 0; j0 < w.cols; j0 += block_width) {
                 const Index last = std::min(first + tile_units, units.end), block = j0 / block_width;
-                weight_step(share, first, last, {block, block + 1}, step);
+                weight_step(share, first, last, all_units, {block, block + 1}, step);
                 for (Index i = first; i < last; ++i)
                     std::copy_n(step + (i - first) * block_width, std::min(block_width, w.cols - j0), w.row(i) + j0);
             }

@@ -17,6 +17,7 @@ struct CdOptions {
 };
 
 constexpr Index tile_units = 8;  // visible units whose weights are updated together: one 8 × 8 transpose high
+constexpr std::uint32_t all_units = (1u << tile_units) - 1;
 constexpr Index step_blocks = 4;  // blocks of hidden units whose step is computed at once, at most: 8 KB
 
 class ContrastiveDivergence {
@@ -32,10 +33,11 @@ class ContrastiveDivergence {
     void visible_bias_step(double rate, int share, float* step) const;
     void hidden_bias_step(double rate, Index block, float* step) const;
     // For W, after begin_weight_steps: step[block][8][64] of a share's units first … last − 1 (at most tile_units) and
-    // some blocks of hidden units (at most step_blocks); is_silent tells that it would be zero.
+    // some blocks of hidden units (at most step_blocks). For the units in `wanted`, a bit each; it is zero for those
+    // not in moving().
     void begin_weight_steps(double rate, int n_threads);
-    void weight_step(int share, Index first, Index last, Range blocks, float* step) const;
-    bool is_silent(int share, Index first, Index last) const;
+    void weight_step(int share, Index first, Index last, std::uint32_t wanted, Range blocks, float* step) const;
+    std::uint32_t moving(int share, Index first, Index last) const;
     const Shares& shares() const { return shares_; }
 
   private:

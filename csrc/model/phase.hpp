@@ -30,7 +30,7 @@ class UnitLists {
     ValueLists values(Index unit) const { return {index_.data(), value_.data(), start_.data() + unit}; }
     // Where the rows of the second phase begin in each list.
     const Index* middle(Index unit) const { return middle_.data() + unit; }
-    bool is_empty(Index first, Index last) const { return start_[first] == start_[last]; }
+    bool is_empty(Index unit) const { return start_[unit] == start_[unit + 1]; }
 
   private:
     void place(const RowLists& lists, Index row0);

@@ -83,20 +83,19 @@ void Trainer::update_weights(const UpdateRule& rule, int share) {
     kernels().column_max_u32({&tile_max_[first_tile * padded_hidden_], n_tiles, padded_hidden_, padded_hidden_}, most);
 }
 
-std::uint32_t Trainer::touched_eights(const UpdateRule& rule, int share, Range units) const {
-    const bool may_skip = !rule.use_momentum && rule.l1 == 0 && rule.l2 == 0;
-    std::uint32_t eights = 0, bit = 1;
-    for (Index first = units.begin; first < units.end; first += tile_units, bit <<= 1)
-        if (!may_skip || !cd_.is_silent(share, first, std::min(first + tile_units, units.end))) eights |= bit;
-    return eights;
-}
-
 void Trainer::update_line(const UpdateRule& rule, int share, Range units) {
     const Kernels& k = kernels();
     const Parameters& p = rbm_.parameters();
     QuantizedMatrix* up = quantizes_ ? &rbm_.quantized(Direction::up) : nullptr;
     QuantizedMatrix* down = quantizes_ ? &rbm_.quantized(Direction::down) : nullptr;
-    const std::uint32_t eights = touched_eights(rule, share, units);
+    // A bit for each unit that has a step, or for all of them where decay or momentum moves every weight.
+    const bool all_move = rule.use_momentum || rule.l1 != 0 || rule.l2 != 0;
+    const auto last_of = [&](Index first) { return std::min(first + tile_units, units.end); };
+    std::uint32_t moving[line_units / tile_units] = {}, eights = 0;
+    for (Index first = units.begin, e = 0; first < units.end; first += tile_units, ++e) {
+        moving[e] = all_move ? all_units : cd_.moving(share, first, last_of(first));
+        if (moving[e]) eights |= 1u << e;
+    }
     constexpr Index stride = step_blocks * block_width;
     alignas(64) float step[tile_units * stride];
     alignas(64) std::int16_t rounded[line_units * stride];
@@ -112,12 +111,13 @@ void Trainer::update_line(const UpdateRule& rule, int share, Range units) {
         tile.gradient = step;
         tile.cols = std::min(some.end * block_width, rbm_.n_hidden()) - j0;
         for (std::uint32_t left = eights; left; left &= left - 1) {
-            const Index row = __builtin_ctz(left) * tile_units, first = units.begin + row;
-            const Index last = std::min(first + tile_units, units.end);
-            cd_.weight_step(share, first, last, some, step);
+            const int e = __builtin_ctz(left);
+            const Index row = e * tile_units, first = units.begin + row, last = last_of(first);
+            cd_.weight_step(share, first, last, moving[e], some, step);
             tile.w = p.w.row(first) + j0;
             if (rule.use_momentum) tile.velocity = state_.w_velocity.row(first) + j0;
             tile.rows = last - first;
+            tile.moving = moving[e];
             tile.row_max = row_max + row;
             if (quantizes_) {
                 // With the scales of before; where a maximum has moved past one, that row or column is done again.
@@ -137,7 +137,7 @@ void Trainer::update_line(const UpdateRule& rule, int share, Range units) {
     }
     for (std::uint32_t left = eights; left; left &= left - 1) {
         const Index row = __builtin_ctz(left) * tile_units, first = units.begin + row;
-        follow_row_scales({first, std::min(first + tile_units, units.end)}, row_max + row);
+        follow_row_scales({first, last_of(first)}, row_max + row);
     }
 }
 

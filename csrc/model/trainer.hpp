@@ -51,8 +51,6 @@ class Trainer {
     void update_weights(const UpdateRule& rule, int share);
     // Of as many units as share the lines of the transposed copy.
     void update_line(const UpdateRule& rule, int share, Range units);
-    // Which eights of them the update touches, as bits.
-    std::uint32_t touched_eights(const UpdateRule& rule, int share, Range units) const;
     // After the largest |w| of at most eight rows changed to these.
     void follow_row_scales(Range units, const std::uint32_t* most);
     void follow_column_scales(Index block);
