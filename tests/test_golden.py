@@ -28,9 +28,8 @@ def test_a_training_run_has_the_bits_it_always_had(isa: str) -> None:
         W.reshape(V, H),
         np.full(V, -1, np.float32),
         np.full(H, -0.5, np.float32),
-        np.zeros(
-            (7, 3), np.uint64
-        ),  # as many chains as rows, but for the last minibatch of an epoch
+        # As many chains as rows, but for the last minibatch of an epoch.
+        np.zeros((7, 3), np.uint64),
         np.zeros((V, H), np.float32),
         np.zeros(V, np.float32),
         np.zeros(H, np.float32),

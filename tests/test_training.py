@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 
 import harmonium
 from harmonium import BernoulliRBM, _core
+from harmonium._arrays import copy_in_lines
 
 F32 = np.float32
 SRC = str(Path(harmonium.__file__).parents[1])
@@ -537,3 +538,12 @@ def test_partial_fit_reaches_what_scikit_learn_expects_of_digits(digits):
         for rows in np.array_split(digits, 90):
             rbm.partial_fit(rows)
     assert abs(rbm.score_samples(digits).mean() + 21.0) < 1.5
+
+
+@pytest.mark.parametrize("shape", [(784, 500), (3, 1), (1, 17), (5, 512)])
+def test_weights_in_training_lie_in_whole_cache_lines(shape: tuple[int, int]) -> None:
+    W = np.random.default_rng(0).normal(size=shape)
+    copy = copy_in_lines(W)
+    np.testing.assert_array_equal(copy, W.astype(np.float32))
+    assert copy.ctypes.data % 64 == 0
+    assert copy.strides[0] % 128 == 64  # odd: rows of a power of two would share their cache sets

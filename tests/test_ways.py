@@ -94,7 +94,6 @@ def test_the_nearest_state_is_chosen() -> None:
 
 
 def elapsed(density: float) -> float:
-
     engine = get_engine(n_threads=1)
     W, b, c = random_model(1000, 640, seed=0)
     rows = engine.rows_of_bits(packed(random_bits(512, 1000, seed=1, p=density)), 1000)

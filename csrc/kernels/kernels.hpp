@@ -14,6 +14,9 @@
 namespace harmonium {
 
 constexpr Index block_width = 64;
+// A bit for each of the first n < 32.
+constexpr std::uint32_t first_bits(Index n) { return (1u << n) - 1; }
+
 constexpr std::uint32_t infinity_bits = 0x7f800000u;  // magnitudes with these bits or more are not finite
 
 // Rows given as lists of their active columns: those of row r are index[start[r]] … index[start[r + 1] - 1], ascending.
@@ -57,6 +60,9 @@ struct UpdateRule {
     float l1 = 0;  // ε·λ₁
     float l2 = 0;  // ε·λ₂
     bool use_momentum = false;
+
+    // Weights without a step too.
+    bool moves_all() const { return use_momentum || l1 != 0 || l2 != 0; }
 };
 
 // Where some of W lies, up to eight rows of any number of blocks of columns, and where what is rounded of it goes;
@@ -68,7 +74,7 @@ struct UpdateTile {
     Index velocity_stride;
     const float* gradient;  // the step d before decay: [block][8][64]
     Index rows;  // 1 … 8
-    std::uint32_t moving;  // a bit for each that has a step; the others stay, without decay and momentum
+    std::uint32_t moving;  // a bit for each that has a step; for all of them where the rule moves all
     Index cols;  // 1 or more; they end in the last block
     std::int16_t* up;  // row r at up + r·64
     Index up_stride;  // from block to block

@@ -179,6 +179,7 @@ void ContrastiveDivergence::visible_bias_step(double rate, int share, float* ste
     const auto factor = [&](const Phase& phase) {
         return static_cast<float>(rate / static_cast<double>(phase.rows()));
     };
+    const float a_positive = factor(positive_), a_negative = factor(negative_);
     const auto sum_values = [&](Index i) {
         const ValueLists of = values.values(i);
         return std::accumulate(of.value + of.start[0], of.value + of.start[1], 0.0);
@@ -190,7 +191,7 @@ void ContrastiveDivergence::visible_bias_step(double rate, int share, float* ste
                                                         : positive_.sum_visible(units.begin + i);
         const double negative =
             negative_.is_integer() ? static_cast<double>(end - middle) : negative_.sum_visible(units.begin + i);
-        step[i] = bias_step(positive, negative, factor(positive_), factor(negative_));
+        step[i] = bias_step(positive, negative, a_positive, a_negative);
     }
 }
 
@@ -234,8 +235,8 @@ void ContrastiveDivergence::weight_step(int share, Index first, Index last, std:
     if (positive_.is_integer()) {
         const Index* middle = has_one_factor() ? nullptr : lists.middle(unit);
         k.cd_step_i16(
-            {lists.rows(unit), middle, fixed_.data() + blocks.begin * stride, stride, a_positive_, a_negative_},
-            wanted & ((1u << (last - first)) - 1), blocks.end - blocks.begin, step);
+            {lists.rows(unit), middle, fixed_.data() + blocks.begin * stride, stride, a_positive_, a_negative_}, wanted,
+            blocks.end - blocks.begin, step);
         return;
     }
     for (Index block = blocks.begin; block < blocks.end; ++block, step += tile_units * block_width) {
@@ -271,7 +272,7 @@ void ContrastiveDivergence::gradient(View<float> w, float* b, float* c, int n_th
         for (Index first = units.begin; first < units.end; first += tile_units)
             for (Index j0 = 0; j0 < w.cols; j0 += block_width) {
                 const Index last = std::min(first + tile_units, units.end), block = j0 / block_width;
-                weight_step(share, first, last, all_units, {block, block + 1}, step);
+                weight_step(share, first, last, first_bits(last - first), {block, block + 1}, step);
                 for (Index i = first; i < last; ++i)
                     std::copy_n(step + (i - first) * block_width, std::min(block_width, w.cols - j0), w.row(i) + j0);
             }

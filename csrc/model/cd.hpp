@@ -17,7 +17,6 @@ struct CdOptions {
 };
 
 constexpr Index tile_units = 8;  // visible units whose weights are updated together: one 8 × 8 transpose high
-constexpr std::uint32_t all_units = (1u << tile_units) - 1;
 constexpr Index step_blocks = 4;  // blocks of hidden units whose step is computed at once, at most: 8 KB
 
 class ContrastiveDivergence {

@@ -88,12 +88,11 @@ void Trainer::update_line(const UpdateRule& rule, int share, Range units) {
     const Parameters& p = rbm_.parameters();
     QuantizedMatrix* up = quantizes_ ? &rbm_.quantized(Direction::up) : nullptr;
     QuantizedMatrix* down = quantizes_ ? &rbm_.quantized(Direction::down) : nullptr;
-    // A bit for each unit that has a step, or for all of them where decay or momentum moves every weight.
-    const bool all_move = rule.use_momentum || rule.l1 != 0 || rule.l2 != 0;
     const auto last_of = [&](Index first) { return std::min(first + tile_units, units.end); };
+    // A bit for each unit that moves, by eights; and one for each eight of which some do.
     std::uint32_t moving[line_units / tile_units] = {}, eights = 0;
     for (Index first = units.begin, e = 0; first < units.end; first += tile_units, ++e) {
-        moving[e] = all_move ? all_units : cd_.moving(share, first, last_of(first));
+        moving[e] = rule.moves_all() ? first_bits(last_of(first) - first) : cd_.moving(share, first, last_of(first));
         if (moving[e]) eights |= 1u << e;
     }
     constexpr Index stride = step_blocks * block_width;
