@@ -38,5 +38,7 @@ PYBIND11_MODULE(_core, m) {
     m.def("in_forked_child", &in_forked_child);
 
     bind::add_elementwise(m);
+    bind::add_rows(m);
     bind::add_rbm(m);
+    bind::add_network(m);
 }

@@ -1,23 +1,12 @@
-// Rows, Rbm, the gradient, and the Trainer.
-#include <mutex>
-
+// Rbm, the gradient, and the Trainer.
 #include "bind/arrays.hpp"
 #include "bind/bindings.hpp"
+#include "bind/rows.hpp"
 #include "model/products.hpp"
 #include "model/trainer.hpp"
 
 namespace harmonium::bind {
 namespace {
-
-// Releases the GIL, then keeps other Python threads out of an object whose scratch a call uses.
-class Working {
-  public:
-    explicit Working(std::mutex& mutex) : lock_(mutex) {}
-
-  private:
-    py::gil_scoped_release release_;
-    std::lock_guard<std::mutex> lock_;
-};
 
 struct PyRbm {
     Rbm rbm;
@@ -30,13 +19,6 @@ struct PyTrainer {
     std::mutex mutex;
     PyTrainer(Parameters p, TrainingState s, TrainingOptions o, Precision precision, int n_threads)
         : trainer(p, s, o, precision, n_threads) {}
-};
-
-// Rows with the arrays they look into. (keep_alive would do, but it is applied to arguments of the wrong type too,
-// before the call is refused, and not every object can be kept so.)
-struct PyRows {
-    Rows rows;
-    py::tuple owners;
 };
 
 Precision parse_precision(const std::string& word) {
@@ -83,74 +65,19 @@ void propagate(PyRbm& self, Direction d, const PyRows& data, const py::array& ou
     }
 }
 
-void check_sparse(const Index* indptr, const std::int32_t* indices, Index rows, Index stored, Index cols) {
-    require(indptr[0] == 0 && indptr[rows] == stored, "indptr does not fit the indices");
-    for (Index r = 0; r < rows; ++r) {
-        require(indptr[r] <= indptr[r + 1] && indptr[r + 1] <= stored, "indptr must ascend");
-        for (Index k = indptr[r]; k < indptr[r + 1]; ++k)
-            require(indices[k] >= 0 && indices[k] < cols && (k == indptr[r] || indices[k - 1] < indices[k]),
-                    "indices must ascend within a row and lie inside it");
-    }
-}
-
-PyRows sparse_rows(const py::array& their_indptr, const py::array& their_indices, const py::object& values,
-                   Index cols) {
-    require(their_indptr.ndim() == 1 && their_indptr.shape(0) >= 1 && their_indices.ndim() == 1,
-            "indptr and indices must be vectors");
-    const Index rows = their_indptr.shape(0) - 1, stored = their_indices.shape(0);
-    vector_view<const Index>(their_indptr, rows + 1, "indptr");
-    vector_view<const std::int32_t>(their_indices, stored, "indices");
-    // Copies of what says where to read: it is checked here, and must be the same whenever it is used.
-    const py::array indptr = their_indptr.attr("copy")(), indices = their_indices.attr("copy")();
-    const auto* ptr = static_cast<const Index*>(indptr.data());
-    const auto* idx = static_cast<const std::int32_t*>(indices.data());
-    check_sparse(ptr, idx, rows, stored, cols);
-    const py::tuple owners = py::make_tuple(indptr, indices, values);
-    if (values.is_none()) return {Rows::sparse(ptr, idx, static_cast<const float*>(nullptr), rows, cols), owners};
-    const auto array = py::cast<py::array>(values);
-    if (py::isinstance<py::array_t<float>>(array))
-        return {Rows::sparse(ptr, idx, vector_view<const float>(array, stored, "values"), rows, cols), owners};
-    return {Rows::sparse(ptr, idx, vector_view<const double>(array, stored, "values"), rows, cols), owners};
-}
-
-PyRows real_rows(const py::array& values) {
-    const bool is_float = py::isinstance<py::array_t<float>>(values);
-    return {is_float ? Rows::real(matrix_view<const float>(values, "values"))
-                     : Rows::real(matrix_view<const double>(values, "values")),
-            py::make_tuple(values)};
-}
-
-PyRows bit_rows(const py::array& words, Index cols) {
-    require(cols >= 0, "cols must not be negative");
-    return {Rows::bits(bits_view<const std::uint64_t>(words, cols, "words"), cols), py::make_tuple(words)};
-}
-
-PyRows byte_rows(const py::array& bytes) {
-    return {Rows::bytes(matrix_view<const std::uint8_t>(bytes, "bytes")), py::make_tuple(bytes)};
-}
-
-void add_rows(py::module_& m) {
-    py::class_<PyRows>(m, "Rows")
-        .def_static("bits", &bit_rows, py::arg("words"), py::arg("cols"))
-        .def_static("bytes", &byte_rows, py::arg("bytes"))
-        .def_static("real", &real_rows, py::arg("values"))
-        .def_static("sparse", &sparse_rows, py::arg("indptr"), py::arg("indices"), py::arg("values"), py::arg("cols"))
-        .def_property_readonly("n_rows", [](const PyRows& self) { return self.rows.rows(); })
-        .def_property_readonly("n_cols", [](const PyRows& self) { return self.rows.cols(); })
-        .def_property_readonly("is_binary", [](const PyRows& self) { return self.rows.is_binary(); })
-        .def(
-            "copy_values",
-            [](const PyRows& self, const py::array& order, const py::array& out) {
-                const Rows& rows = self.rows;
-                const auto to = matrix_view<float>(out, "out");
-                require_shape(to, order.size(), rows.cols(), "out");
-                const Index* row = vector_view<const Index>(order, order.size(), "order");
-                for (Index n = 0; n < to.rows; ++n) {
-                    require(row[n] >= 0 && row[n] < rows.rows(), "order names a row that is not there");
-                    rows.copy_values(row[n], to.row(n));
-                }
-            },
-            py::arg("order"), py::arg("out"));
+void draw_states(PyRbm& self, Direction d, const PyRows& data, const py::array& out, std::uint64_t seed,
+                 std::uint64_t step, std::uint32_t stream, std::uint32_t row0) {
+    Rbm& rbm = self.rbm;
+    require_inputs(rbm, d, data.rows);
+    require(stream < rng::low_half, "stream must be below 128");
+    HalfStep half;
+    half.states = bits_view<std::uint64_t>(out, rbm.outputs(d), "out");
+    require(half.states.rows == data.rows.rows(), "out must have a row for each of the rows");
+    half.draw = {seed, step, stream};
+    half.row0 = row0;
+    require_blas_for(rbm, data.rows);
+    Working working(self.mutex);
+    half_step(rbm, d, all_of(data.rows), half);
 }
 
 Chains chain_views(const Rbm& rbm, const py::array& v, const py::array& h, const py::object& pv, const py::object& ph) {
@@ -223,6 +150,20 @@ void add_machine(py::module_& m) {
              [](PyRbm& r, const PyRows& h, const py::array& out) { propagate(r, Direction::down, h, out, true); })
         .def("preactivations",
              [](PyRbm& r, const PyRows& v, const py::array& out) { propagate(r, Direction::up, v, out, false); })
+        .def(
+            "draw_hidden",
+            [](PyRbm& r, const PyRows& v, const py::array& out, std::uint64_t seed, std::uint64_t step,
+               std::uint32_t stream, std::uint32_t row0) {
+                draw_states(r, Direction::up, v, out, seed, step, stream, row0);
+            },
+            py::arg("v"), py::arg("out"), py::arg("seed"), py::arg("step"), py::arg("stream"), py::arg("row0"))
+        .def(
+            "draw_visible",
+            [](PyRbm& r, const PyRows& h, const py::array& out, std::uint64_t seed, std::uint64_t step,
+               std::uint32_t stream, std::uint32_t row0) {
+                draw_states(r, Direction::down, h, out, seed, step, stream, row0);
+            },
+            py::arg("h"), py::arg("out"), py::arg("seed"), py::arg("step"), py::arg("stream"), py::arg("row0"))
         .def("gibbs", &gibbs, py::arg("start"), py::arg("v"), py::arg("h"), py::arg("n_steps"), py::arg("seed"),
              py::arg("step"), py::arg("row0"), py::arg("v_probabilities"), py::arg("h_probabilities"))
         .def("free_energy",
@@ -286,22 +227,11 @@ void add_trainer(py::module_& m) {
                std::uint64_t step, double learning_rate, double momentum) {
                 const Rows& rows = data.rows;
                 require_inputs(self.trainer.rbm(), Direction::up, rows);
-                require(batch_size >= 1 && begin >= 0 && count >= 0, "begin, count and batch_size must fit");
-                const Index* index = nullptr;
-                if (order.is_none()) {
-                    require(begin <= rows.rows() && count <= rows.rows() - begin, "the batches reach past the data");
-                } else {
-                    const auto array = py::cast<py::array>(order);
-                    require(array.ndim() == 1 && begin <= array.shape(0) && count <= array.shape(0) - begin,
-                            "the batches reach past the order");
-                    index = vector_view<const Index>(array, array.shape(0), "order");
-                    for (Index n = begin; n < begin + count; ++n)
-                        require(index[n] >= 0 && index[n] < rows.rows(), "order names a row that is not there");
-                }
+                const Batch batch = batch_of(data, order, begin, count, batch_size);
                 self.trainer.require_chains(std::min(batch_size, count));
                 require_blas_for(self.trainer.rbm(), rows);
                 Working working(self.mutex);
-                self.trainer.run({rows, begin, count, index}, batch_size, step, learning_rate, momentum);
+                self.trainer.run(batch, batch_size, step, learning_rate, momentum);
             },
             py::arg("rows"), py::arg("order"), py::arg("begin"), py::arg("count"), py::arg("batch_size"),
             py::arg("step"), py::arg("learning_rate"), py::arg("momentum"));
@@ -318,7 +248,6 @@ void force_way_named(const std::string& name) {
 
 void add_rbm(py::module_& m) {
     m.def("force_way", &force_way_named, py::arg("name"));
-    add_rows(m);
     add_machine(m);
     add_trainer(m);
 }

@@ -16,7 +16,7 @@ std::vector<Isa> detect() {
     __builtin_cpu_init();
     // What isa_avx2.cpp and isa_avx512.cpp name as their targets.
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-        __builtin_cpu_supports("popcnt")) {
+        __builtin_cpu_supports("fma") && __builtin_cpu_supports("popcnt")) {
         levels.push_back(Isa::avx2);
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))

@@ -96,6 +96,22 @@ struct CdTile {
     float a_positive, a_negative;
 };
 
+// c = keep·c + a·b in float32, where a[i][k] lies at a[i·a_row + k·a_col]: as it is, or transposed.
+struct Product {
+    const float* a;
+    Index a_row, a_col;
+    View<const float> b;
+    View<float> c;
+    float keep;
+};
+
+// Adam's step (Kingma & Ba 2015, algorithm 1), the corrections for the moments' start already in `rate` and `epsilon`.
+struct AdamRule {
+    float beta1, beta2;
+    float rate, epsilon;
+    float decay;  // added to the gradient, times w
+};
+
 struct Kernels {
     // ---- bits.inc: states as bits ----
     // Positions of the ones of a row, ascending; returns how many. `out` has room for n rounded up to 64: places past
@@ -114,12 +130,19 @@ struct Kernels {
     void (*unpack_bytes)(const std::uint64_t* words, Index n, std::uint8_t* bytes);
     void (*unpack_f32)(const std::uint64_t* words, Index n, float* values);
 
+    // Values without a bit become 0, the others are multiplied by `scale`.
+    void (*mask_f32)(const std::uint64_t* words, Index n, float scale, float* values);
+
     // Positions and values of what is not zero in a row; returns how many. Room for n rounded up to 16.
     Index (*list_values_f32)(const float* values, Index n, std::int32_t* index, float* out);
 
     // ---- activation.inc: elementwise functions; in and out may be the same array ----
     void (*sigmoid_f32)(const float* x, Index n, float* out);
     void (*softplus_f32)(const float* x, Index n, float* out);
+    // d[i] *= y[i]·(1 − keep·y[i]): the slope of σ where y is its value, multiplied by 1/keep or by zero (dropout).
+    void (*multiply_by_slope_f32)(const float* y, Index n, float keep, float* d);
+    // x becomes softmax(x); returns log Σ exp(x).
+    float (*softmax_f32)(float* x, Index n);
     // x[r][j] = float(acc[r][j])·scale[j] + bias[j] over rows of one block; both 64 wide.
     void (*preactivate_i32)(const std::int32_t* acc, Index rows, const float* scale, const float* bias, float* x);
     // The same from a float32 product of up to 64 columns: x[r][j] = products[r][j] + bias[j], 0 past its columns.
@@ -178,6 +201,21 @@ struct Kernels {
     void (*update_tiles)(const UpdateTile& tile, const UpdateRule& rule);
     // The same step for a vector without decay (the biases).
     void (*update_vector)(float* values, float* velocity, const float* step, Index n, const UpdateRule& rule);
+
+    // ---- dense.inc: products of real matrices; not the same bits on every level ----
+    void (*multiply_f32)(const Product& product);
+    // c = a·bᵀ
+    void (*multiply_transposed_f32)(View<const float> a, View<const float> b, View<float> c);
+
+    // ---- optimizer.inc: steps along a gradient ----
+    // sums[j] = keep·sums[j] + Σ m[r][j] over the rows of m.
+    void (*add_rows_f32)(View<const float> m, float keep, float* sums);
+    // v −= decay·w, then w += v.
+    void (*step_momentum_f32)(float* w, float* velocity, Index n, float decay);
+    void (*step_adam_f32)(float* w, const float* gradient, float* first, float* second, Index n, const AdamRule& rule);
+    // sums[j] += m[r][j]² over the rows of m; and m[r][j] *= factor[j].
+    void (*add_squares_f32)(View<const float> m, float* sums);
+    void (*scale_columns_f32)(const float* factor, View<float> m);
 };
 
 // The table of the level in use, or of a given one.

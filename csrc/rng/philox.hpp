@@ -34,6 +34,8 @@ enum class Stream : std::uint32_t {
     shuffle = 4,
     flip = 5,
     binarise = 6,
+    dropout = 7,
+    layer = 8,
 };
 
 // Added to a stream for the low half of a draw, needed only when the high half does not decide.

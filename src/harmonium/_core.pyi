@@ -57,6 +57,12 @@ class Rbm:
     def propup(self, v: Rows, out: _Float32, /) -> None: ...
     def propdown(self, h: Rows, out: _Float32, /) -> None: ...
     def preactivations(self, v: Rows, out: _Float32, /) -> None: ...
+    def draw_hidden(
+        self, v: Rows, out: _Bits, seed: int, step: int, stream: int, row0: int
+    ) -> None: ...
+    def draw_visible(
+        self, h: Rows, out: _Bits, seed: int, step: int, stream: int, row0: int
+    ) -> None: ...
     def gibbs(
         self,
         start: Rows | None,
@@ -117,3 +123,34 @@ class Trainer:
         learning_rate: float,
         momentum: float,
     ) -> None: ...
+
+class Network:
+    def __init__(
+        self,
+        layers: list[tuple[Any, ...]],
+        loss: str,
+        optimizer: str,
+        l2: float,
+        max_norm: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        seed: int,
+        n_threads: int,
+    ) -> None: ...
+    @property
+    def rows_done(self) -> int: ...
+    def predict(self, rows: Rows, n_layers: int, out: _Float32) -> None: ...
+    def train(
+        self,
+        rows: Rows,
+        targets: NDArray[np.int32] | Rows,
+        class_weights: _Float32 | None,
+        order: NDArray[np.int64] | None,
+        begin: int,
+        count: int,
+        batch_size: int,
+        step: int,
+        learning_rate: float,
+        momentum: float,
+    ) -> tuple[float, int]: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from typing import Any, TypeAlias
@@ -16,6 +17,8 @@ from harmonium.engine.protocol import (
     Chains,
     Draw,
     Float32,
+    LayerArrays,
+    NetworkRule,
     Precision,
     Stream,
     TrainingArrays,
@@ -80,6 +83,14 @@ class _CpuMachine:
     def propdown(self, h: CoreRows, out: Float32) -> None:
         with self._blas_for(h):
             self._core.propdown(h, out)
+
+    def draw_hidden(self, v: CoreRows, out: Bits, draw: Draw) -> None:
+        with self._blas_for(v):
+            self._core.draw_hidden(v, out, *draw)
+
+    def draw_visible(self, h: CoreRows, out: Bits, draw: Draw) -> None:
+        with self._blas_for(h):
+            self._core.draw_visible(h, out, *draw)
 
     def preactivations(self, v: CoreRows, out: Float32) -> None:
         with self._blas_for(v):
@@ -150,6 +161,44 @@ class _CpuTrainer:
             self._core.run(rows, order, begin, count, batch_size, step, learning_rate, momentum)
 
 
+class _CpuNetwork:
+    def __init__(self, layers: Sequence[LayerArrays], rule: NetworkRule, n_threads: int) -> None:
+        self._core = _core.Network([tuple(layer) for layer in layers], *rule, n_threads)
+
+    @property
+    def rows_done(self) -> int:
+        return self._core.rows_done
+
+    def predict(self, rows: CoreRows, n_layers: int, out: Float32) -> None:
+        self._core.predict(rows, n_layers, out)
+
+    def train(
+        self,
+        rows: CoreRows,
+        targets: NDArray[np.int32] | CoreRows,
+        class_weights: Float32 | None,
+        order: NDArray[np.int64] | None,
+        begin: int,
+        count: int,
+        batch_size: int,
+        step: int,
+        learning_rate: float,
+        momentum: float,
+    ) -> tuple[float, int]:
+        return self._core.train(
+            rows,
+            targets,
+            class_weights,
+            order,
+            begin,
+            count,
+            batch_size,
+            step,
+            learning_rate,
+            momentum,
+        )
+
+
 class CpuEngine:
     """Runs on the processor, with `n_threads` threads (None: as many as it may use)."""
 
@@ -212,3 +261,6 @@ class CpuEngine:
         self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision
     ) -> _CpuTrainer:
         return _CpuTrainer(arrays, rule, precision, self._n)
+
+    def network(self, layers: Sequence[LayerArrays], rule: NetworkRule) -> _CpuNetwork:
+        return _CpuNetwork(layers, rule, self._n)

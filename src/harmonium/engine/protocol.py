@@ -7,6 +7,7 @@ written to.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -29,6 +30,8 @@ class Stream(IntEnum):
     SHUFFLE = 4
     FLIP = 5
     BINARISE = 6
+    DROPOUT = 7
+    LAYER = 8
 
 
 class Draw(NamedTuple):
@@ -71,6 +74,39 @@ class TrainingRule(NamedTuple):
     seed: int
 
 
+Activation: TypeAlias = Literal["sigmoid", "identity"]
+Loss: TypeAlias = Literal["softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error"]
+Optimizer: TypeAlias = Literal["sgd", "momentum", "adam"]
+
+
+class LayerArrays(NamedTuple):
+    """A dense layer y = f(xW + c): W is (inputs × outputs). Training changes the arrays in place.
+
+    `activation` is f, which the loss decides for the last layer; `dropout` the probability that
+    training sets an input to zero. `moments` are what the optimiser remembers, a pair (W, c) each:
+    none for "sgd", the velocity for "momentum", both moments for "adam".
+    """
+
+    W: Float32
+    c: Float32
+    activation: Activation = "sigmoid"
+    dropout: float = 0.0
+    moments: tuple[tuple[Float32, Float32], ...] = ()
+
+
+class NetworkRule(NamedTuple):
+    """What stays the same from update to update; a `max_norm` of 0 is none."""
+
+    loss: Loss
+    optimizer: Optimizer = "sgd"
+    l2: float = 0.0
+    max_norm: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    seed: int = 0
+
+
 class Rows(Protocol):
     """Rows of data where the engine wants them: sets of active units, or real values."""
 
@@ -89,6 +125,12 @@ class Machine(Protocol):
 
     def propup(self, v: Rows, out: Float32) -> None: ...
     def propdown(self, h: Rows, out: Float32) -> None: ...
+    def draw_hidden(self, v: Rows, out: Bits, draw: Draw) -> None:
+        """Write states drawn from p(h|v)."""
+
+    def draw_visible(self, h: Rows, out: Bits, draw: Draw) -> None:
+        """Write states drawn from p(v|h)."""
+
     def preactivations(self, v: Rows, out: Float32) -> None: ...
     def free_energy(self, v: Rows, out: NDArray[np.float64]) -> None: ...
     def pseudo_likelihood(
@@ -142,6 +184,41 @@ class Trainer(Protocol):
         """
 
 
+class Network(Protocol):
+    """Dense layers, one on the other, on arrays it shares with the caller."""
+
+    @property
+    def rows_done(self) -> int:
+        """How many rows all updates so far have seen."""
+
+    def predict(self, rows: Rows, n_layers: int, out: Float32) -> None:
+        """Write the outputs of the first `n_layers` layers."""
+
+    def train(
+        self,
+        rows: Rows,
+        targets: NDArray[np.int32] | Rows,
+        class_weights: Float32 | None,
+        order: NDArray[np.int64] | None,
+        begin: int,
+        count: int,
+        batch_size: int,
+        step: int,
+        learning_rate: float,
+        momentum: float,
+    ) -> tuple[float, int]:
+        """Update once per minibatch of rows ``order[begin:begin + count]``; `step` were made.
+
+        `targets` are a label for every one of the rows, or rows of values. Returns the sum of the
+        rows' losses and how many were classified wrongly, each before its update.
+
+        Raises
+        ------
+        FloatingPointError
+            The loss became infinite or not a number.
+        """
+
+
 class Engine(Protocol):
     """A device."""
 
@@ -164,3 +241,4 @@ class Engine(Protocol):
     def trainer(
         self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision
     ) -> Trainer: ...
+    def network(self, layers: Sequence[LayerArrays], rule: NetworkRule) -> Network: ...
