@@ -12,12 +12,31 @@ from harmonium._version import __version__
 
 if TYPE_CHECKING:
     from harmonium import callbacks, datasets, ops, plotting
+    from harmonium.classifier import DBNClassifier, SoftmaxRegression
+    from harmonium.dbn import DBN
     from harmonium.model_file import load
     from harmonium.rbm import BernoulliRBM
 
-__all__ = ["BernoulliRBM", "__version__", "callbacks", "datasets", "load", "ops", "plotting"]
+__all__ = [
+    "DBN",
+    "BernoulliRBM",
+    "DBNClassifier",
+    "SoftmaxRegression",
+    "__version__",
+    "callbacks",
+    "datasets",
+    "load",
+    "ops",
+    "plotting",
+]
 
-_MODULE_OF = {"BernoulliRBM": "harmonium.rbm", "load": "harmonium.model_file"}
+_MODULE_OF = {
+    "BernoulliRBM": "harmonium.rbm",
+    "DBN": "harmonium.dbn",
+    "DBNClassifier": "harmonium.classifier",
+    "SoftmaxRegression": "harmonium.classifier",
+    "load": "harmonium.model_file",
+}
 _MODULES = ("callbacks", "datasets", "ops", "plotting")
 
 

@@ -55,6 +55,27 @@ def validate_units(
         raise
 
 
+def validate_reals(
+    estimator: Any, X: Any, engine: Engine, *, reset: bool = False, name: str = "X"
+) -> Units:
+    """Validate rows of any finite numbers as scikit-learn does.
+
+    Integers and bools become float32; otherwise as :func:`validate_units`.
+    """
+    with _named(name):
+        X = validate_data(estimator, X, accept_sparse="csr", dtype="numeric", reset=reset)
+    dtype = _result_dtype(X.dtype)
+    if X.dtype not in (np.float32, np.float64):
+        X = X.astype(np.float64 if X.dtype.kind == "f" else np.float32)
+    if scipy.sparse.issparse(X):
+        X = scipy.sparse.csr_array(X)
+        if not X.has_canonical_format or not X.has_sorted_indices:
+            X = X.copy()
+            X.sum_duplicates()
+        return Units(engine.rows_of_sparse(X, False), dtype)
+    return Units(engine.rows_of_reals(np.ascontiguousarray(X)), dtype)
+
+
 @contextmanager
 def _named(name: str) -> Iterator[None]:
     """Say whose error it is: scikit-learn calls everything X."""

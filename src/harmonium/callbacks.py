@@ -22,8 +22,17 @@ Metrics: TypeAlias = Mapping[str, float]
 class Callback:
     """Base class: override what you need."""
 
+    title = ""
+    """What is being trained: the estimator, or a part of it such as a layer."""
+
+    n_epochs = 0
+    """How many epochs it is going to have."""
+
     def on_fit_begin(self, estimator: Any, first_epoch: int) -> None:
-        """Training starts; `first_epoch` epochs were done before (by the run being resumed)."""
+        """Training starts; `first_epoch` epochs were done before (by the run being resumed).
+
+        An estimator that trains one part after the other begins and ends once for each.
+        """
 
     def on_progress(self, estimator: Any, epoch: int, fraction: float) -> None:
         """A part of epoch `epoch` is done. Called about twenty times a second."""
@@ -68,6 +77,12 @@ class CallbackList(Callback):
 
     def __bool__(self) -> bool:
         return bool(self.callbacks)
+
+    def begin(self, estimator: Any, title: str, n_epochs: int, first_epoch: int) -> None:
+        """Tell all of them what is trained, then that it begins."""
+        for callback in (self, *self.callbacks):
+            callback.title, callback.n_epochs = title, n_epochs
+        self.on_fit_begin(estimator, first_epoch)
 
     def on_fit_begin(self, estimator: Any, first_epoch: int) -> None:
         for callback in self.callbacks:
@@ -118,9 +133,9 @@ class ProgressBar(Callback):
         from tqdm import tqdm
 
         self._bar = tqdm(
-            total=estimator.n_iter,
+            total=self.n_epochs,
             initial=first_epoch,
-            desc=type(estimator).__name__,
+            desc=self.title,
             file=self.file,
             bar_format="{desc}: {percentage:3.0f}%|{bar:20}| epoch {n:.1f}/{total} "
             "[{elapsed}<{remaining}{postfix}]",

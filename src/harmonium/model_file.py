@@ -3,60 +3,50 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from harmonium._version import __version__
 from harmonium.persistence import load_arrays, save_arrays
 from harmonium.rbm import BernoulliRBM
 from harmonium.training import value_at
 
+if TYPE_CHECKING:
+    from harmonium.networks import NetworkEstimator
+
 __all__ = ["load", "save"]
 
 _ARRAYS = ("components_", "intercept_hidden_", "intercept_visible_", "h_samples_")
 _VELOCITIES = ("W_velocity", "b_velocity", "c_velocity")
+# Of a network's training, beside its arrays.
+_NUMBERS = (
+    "epoch",
+    "steps",
+    "rows_done",
+    "loss_sum",
+    "n_errors",
+    "best_epoch",
+    "best_score",
+    "wait_until",
+)
+
+Arrays = dict[str, np.ndarray]
+Header = dict[str, Any]
 
 
-def save(estimator: BernoulliRBM, path: str | os.PathLike[str]) -> None:
-    """Write a fitted estimator: what :meth:`BernoulliRBM.save` does."""
-    arrays = {name: getattr(estimator, name) for name in _ARRAYS}
-    # W rather than its transpose, so that the file's rows are the memory's.
-    arrays["components_"] = arrays["components_"].T
-    if estimator._velocity is not None:
-        arrays |= dict(zip(_VELOCITIES, estimator._velocity, strict=True))
-    names = getattr(estimator, "feature_names_in_", None)
-    header = {
-        "harmonium": __version__,
-        "model": type(estimator).__name__,
-        "parameters": _plain_parameters(estimator),
-        "feature_names_in": None if names is None else [str(name) for name in names],
-        "n_iter": estimator.n_iter_,
-        "history": estimator.history_,
-        "seed": str(estimator._seed),  # beyond the integers JSON readers keep exactly
-        "gibbs_steps": estimator._gibbs_steps,
-        "rows_done": estimator._rows_done,
-        "n_sampled": estimator._n_sampled,
-    }
+def save(estimator: Any, path: str | os.PathLike[str]) -> None:
+    """Write a fitted estimator: what its method `save` does."""
+    write, _ = _kind_of(type(estimator).__name__)
+    arrays: Arrays = {}
+    header = _head(estimator) | write(estimator, arrays, "")
     save_arrays(path, arrays, header)
 
 
-def _plain_parameters(estimator: BernoulliRBM) -> dict[str, Any]:
-    parameters = estimator.get_params(deep=False)
-    parameters.pop("callbacks")
-    for name in ("learning_rate", "momentum"):
-        if callable(parameters[name]):
-            parameters[name] = value_at(name, parameters[name], max(estimator.n_iter_ - 1, 0))
-    if isinstance(parameters["random_state"], np.random.RandomState):
-        parameters["random_state"] = None
-    return {
-        name: value.item() if isinstance(value, np.generic) else value
-        for name, value in parameters.items()
-    }
-
-
-def load(path: str | os.PathLike[str]) -> BernoulliRBM:
-    """Read a model that :meth:`BernoulliRBM.save` wrote.
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read a model that an estimator's `save` wrote.
 
     Parameters
     ----------
@@ -64,7 +54,7 @@ def load(path: str | os.PathLike[str]) -> BernoulliRBM:
 
     Returns
     -------
-    BernoulliRBM
+    BernoulliRBM, DBN, SoftmaxRegression or DBNClassifier
         Fitted. No code from the file is run.
 
     Raises
@@ -76,50 +66,243 @@ def load(path: str | os.PathLike[str]) -> BernoulliRBM:
     """
     arrays, header = load_arrays(path)
     try:
-        return _estimator_of(arrays, header)
+        _, read = _kind_of(header["model"])
+        return _read_head(read(arrays, header, ""), header)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{os.fspath(path)} is not a model this version of harmonium can read: {error!r}"
         ) from error
 
 
-def _estimator_of(arrays: dict[str, Any], header: dict[str, Any]) -> BernoulliRBM:
-    if header["model"] != "BernoulliRBM":
-        raise ValueError(f"it holds a {header['model']}")
+Writer = Callable[[Any, Arrays, str], Header]
+Reader = Callable[[Arrays, Header, str], Any]
+
+
+def _kind_of(name: str) -> tuple[Writer, Reader]:
+    if name == "BernoulliRBM":
+        return _write_rbm, _read_rbm
+    if name == "DBN":
+        return _write_dbn, _read_dbn
+    if name in ("SoftmaxRegression", "DBNClassifier"):
+        return _write_classifier, _read_classifier
+    raise ValueError(f"it holds a {name}")
+
+
+# ---- what all of them have ----
+
+
+def _head(estimator: Any) -> Header:
+    names = getattr(estimator, "feature_names_in_", None)
+    return {
+        "harmonium": __version__,
+        "model": type(estimator).__name__,
+        "feature_names_in": None if names is None else [str(name) for name in names],
+    }
+
+
+def _read_head(estimator: Any, header: Header) -> Any:
+    names = header["feature_names_in"]
+    if names is not None:
+        if len(names) != estimator.n_features_in_:
+            raise ValueError(f"{len(names)} feature names for {estimator.n_features_in_} features")
+        estimator.feature_names_in_ = np.array(names, object)
+    return estimator
+
+
+def _plain_parameters(estimator: BaseEstimator, epoch: int) -> dict[str, Any]:
+    """Return what of the parameters can be written; schedules as their values in an epoch."""
+    parameters = estimator.get_params(deep=False)
+    parameters.pop("callbacks")
+    for name in ("learning_rate", "momentum"):
+        if callable(parameters.get(name)):
+            parameters[name] = value_at(name, parameters[name], max(epoch, 0))
+    if isinstance(parameters.get("random_state"), np.random.RandomState):
+        parameters["random_state"] = None
+    return {name: _plain(value) for name, value in parameters.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BernoulliRBM):
+        return {"BernoulliRBM": _plain_parameters(value, 0)}
+    if isinstance(value, Mapping):
+        return {"pairs": [[_plain(key), _plain(item)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(item) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _parameters_of(plain: Any) -> Any:
+    if isinstance(plain, dict) and "BernoulliRBM" in plain:
+        return BernoulliRBM(**plain["BernoulliRBM"])
+    if isinstance(plain, dict) and "pairs" in plain:
+        return {key: _parameters_of(item) for key, item in plain["pairs"]}
+    return [_parameters_of(item) for item in plain] if isinstance(plain, list) else plain
+
+
+def _checked(arrays: Arrays, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    array = arrays[name]
+    if array.shape != shape or array.dtype.kind != "f":
+        raise ValueError(
+            f"{name} is {array.dtype} of shape {array.shape} where floats of shape {shape} "
+            "were expected"
+        )
+    return array
+
+
+# ---- the RBM ----
+
+
+def _write_rbm(rbm: BernoulliRBM, arrays: Arrays, prefix: str) -> Header:
+    for name in _ARRAYS:
+        arrays[prefix + name] = getattr(rbm, name)
+    # W rather than its transpose, so that the file's rows are the memory's.
+    arrays[prefix + "components_"] = rbm.components_.T
+    if rbm._velocity is not None:
+        for name, array in zip(_VELOCITIES, rbm._velocity, strict=True):
+            arrays[prefix + name] = array
+    return {
+        "parameters": _plain_parameters(rbm, rbm.n_iter_ - 1),
+        "n_iter": rbm.n_iter_,
+        "history": rbm.history_,
+        "seed": str(rbm._seed),  # beyond the integers JSON readers keep exactly
+        "gibbs_steps": rbm._gibbs_steps,
+        "rows_done": rbm._rows_done,
+        "n_sampled": rbm._n_sampled,
+    }
+
+
+def _read_rbm(arrays: Arrays, header: Header, prefix: str) -> BernoulliRBM:
     rbm = BernoulliRBM(**header["parameters"])
-    W = arrays["components_"]
+    W = arrays[prefix + "components_"]
     n_visible, n_hidden = W.shape
     shapes = {
         "components_": (n_visible, n_hidden),
         "intercept_hidden_": (n_hidden,),
         "intercept_visible_": (n_visible,),
-        "h_samples_": (len(arrays["h_samples_"]), n_hidden),
+        "h_samples_": (len(arrays[prefix + "h_samples_"]), n_hidden),
     }
-    if "W_velocity" in arrays:
+    has_velocity = prefix + "W_velocity" in arrays
+    if has_velocity:
         shapes |= zip(_VELOCITIES, (W.shape, (n_visible,), (n_hidden,)), strict=True)
-    for name, shape in shapes.items():
-        array = arrays[name]
-        if array.shape != shape or array.dtype.kind != "f":
-            raise ValueError(
-                f"{name} is {array.dtype} of shape {array.shape} where floats of shape {shape} "
-                "were expected"
-            )
+    read = {name: _checked(arrays, prefix + name, shape) for name, shape in shapes.items()}
     for name in _ARRAYS:
-        setattr(rbm, name, arrays[name])
+        setattr(rbm, name, read[name])
     rbm.components_ = W.T
     rbm.n_features_in_ = n_visible
-    names = header["feature_names_in"]
-    if names is not None:
-        if len(names) != n_visible:
-            raise ValueError(f"{len(names)} feature names for {n_visible} features")
-        rbm.feature_names_in_ = np.array(names, object)
     rbm.n_iter_ = int(header["n_iter"])
     rbm.history_ = {name: list(values) for name, values in header["history"].items()}
     rbm._seed = int(header["seed"])
     rbm._gibbs_steps = header["gibbs_steps"]
     rbm._rows_done = header["rows_done"]
     rbm._n_sampled = header["n_sampled"]
-    rbm._velocity = None
-    if "W_velocity" in arrays:
-        rbm._velocity = tuple(arrays[name] for name in _VELOCITIES)
+    rbm._velocity = tuple(read[name] for name in _VELOCITIES) if has_velocity else None
     return rbm
+
+
+# ---- stacks of them ----
+
+
+def _write_layers(rbms: Sequence[BernoulliRBM], arrays: Arrays, prefix: str) -> list[Header]:
+    return [_write_rbm(rbm, arrays, f"{prefix}{at}.") for at, rbm in enumerate(rbms)]
+
+
+def _read_layers(arrays: Arrays, headers: Sequence[Header], prefix: str) -> list[BernoulliRBM]:
+    return [_read_rbm(arrays, header, f"{prefix}{at}.") for at, header in enumerate(headers)]
+
+
+# ---- networks ----
+
+
+def _write_network(model: NetworkEstimator, arrays: Arrays, prefix: str) -> Header | None:
+    if not hasattr(model, "coefs_"):
+        return None  # while the layers are pre-trained
+    state, n = model._state_to_save(), len(model.coefs_)
+    for group, values in (("arrays", state.arrays), ("best", state.best)):
+        for at, array in enumerate(values):
+            arrays[f"{prefix}{group}.{at}"] = array
+    return {
+        "n_layers": n,
+        "seed": str(state.seed),
+        "history": state.history,
+        **{name: getattr(state, name) for name in _NUMBERS},
+    }
+
+
+def _read_network(model: NetworkEstimator, arrays: Arrays, header: Header, prefix: str) -> None:
+    from harmonium.network_training import NetworkState
+
+    groups: dict[str, list[np.ndarray]] = {}
+    for group in ("arrays", "best"):
+        names = [name for name in arrays if name.startswith(f"{prefix}{group}.")]
+        groups[group] = [arrays[f"{prefix}{group}.{at}"] for at in range(len(names))]
+    n = int(header["n_layers"])
+    shapes = [array.shape for array in groups["arrays"][: 2 * n]]
+    ends = [shape[-1] for shape in shapes[::2]]
+    if len(shapes) != 2 * n or shapes[1::2] != [(end,) for end in ends]:
+        raise ValueError(f"arrays of shapes {shapes} are not {n} layers")
+    if [shape[0] for shape in shapes[2::2]] != ends[:-1]:
+        raise ValueError(f"layers of shapes {shapes[::2]} don't fit on one another")
+    for group, values in groups.items():
+        for at, _ in enumerate(values):
+            _checked(arrays, f"{prefix}{group}.{at}", shapes[at % (2 * n)])
+    state = NetworkState(
+        groups["arrays"],
+        int(header["seed"]),
+        best=groups["best"],
+        history={name: list(values) for name, values in header["history"].items()},
+        **{name: header[name] for name in _NUMBERS},
+    )
+    model._publish_network(state, n)
+
+
+def _write_dbn(dbn: Any, arrays: Arrays, prefix: str) -> Header:
+    return {
+        "parameters": _plain_parameters(dbn, 0),
+        "n_features_in": dbn.n_features_in_,
+        "seed": str(dbn._seed),
+        "n_sampled": dbn._n_sampled,
+        "layers": _write_layers(dbn.rbms_, arrays, prefix + "layers."),
+    }
+
+
+def _read_dbn(arrays: Arrays, header: Header, prefix: str) -> Any:
+    from harmonium.dbn import DBN
+
+    dbn = DBN(**{name: _parameters_of(value) for name, value in header["parameters"].items()})
+    dbn.n_features_in_ = int(header["n_features_in"])
+    dbn._seed = int(header["seed"])
+    dbn._n_sampled = header["n_sampled"]
+    dbn.rbms_ = _read_layers(arrays, header["layers"], prefix + "layers.")
+    return dbn
+
+
+def _write_classifier(model: Any, arrays: Arrays, prefix: str) -> Header:
+    classes = getattr(model, "classes_", np.empty(0))  # none while layers are pre-trained
+    header: Header = {
+        "parameters": _plain_parameters(model, getattr(model, "n_iter_", 0) - 1),
+        "n_features_in": model.n_features_in_,
+        "classes": classes.tolist(),
+        "classes_dtype": classes.dtype.str,
+        "seed": str(model._seed),
+        "network": _write_network(model, arrays, prefix + "network."),
+    }
+    if hasattr(model, "rbms_"):
+        header["layers"] = _write_layers(model.rbms_, arrays, prefix + "layers.")
+    return header
+
+
+def _read_classifier(arrays: Arrays, header: Header, prefix: str) -> Any:
+    from harmonium import classifier
+
+    kind = getattr(classifier, header["model"])
+    parameters = {name: _parameters_of(value) for name, value in header["parameters"].items()}
+    model = kind(**parameters)
+    model.n_features_in_ = int(header["n_features_in"])
+    if header["classes"]:
+        model.classes_ = np.array(header["classes"], np.dtype(header["classes_dtype"]))
+    model._seed = int(header["seed"])
+    if "layers" in header:
+        model.rbms_ = _read_layers(arrays, header["layers"], prefix + "layers.")
+    if header["network"] is not None:
+        _read_network(model, arrays, header["network"], prefix + "network.")
+    return model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,17 +16,19 @@ from harmonium._arrays import copy_in_lines, empty_bits
 from harmonium._checks import check_integer, check_real, check_word
 from harmonium._pace import run_chains
 from harmonium._visible import Units, mean_of, units_of_array, validate_units
-from harmonium.callbacks import CallbackList
+from harmonium.callbacks import Callback, CallbackList
 from harmonium.engine import get_engine
-from harmonium.engine.protocol import Array, Chains, Engine, Float32, Machine, TrainingArrays
-from harmonium.training import (
-    Training,
-    TrainingPlan,
-    TrainingState,
-    divergence,
-    sampling_seed,
-    value_at,
+from harmonium.engine.protocol import (
+    Array,
+    Chains,
+    Engine,
+    Float32,
+    Machine,
+    Rows,
+    TrainingArrays,
 )
+from harmonium.rbm_training import RbmPlan, RbmState, RbmTraining, sampling_seed
+from harmonium.training import divergence, value_at
 
 __all__ = ["BernoulliRBM"]
 
@@ -114,7 +116,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     history_ : dict of lists
         "epoch", "time" (seconds since the start), "learning_rate", and the metrics
         "reconstruction_error", "pseudo_likelihood", and with held-out rows "val_…" of both and
-        "free_energy_gap" (:class:`harmonium.training.Monitor` defines them).
+        "free_energy_gap" (:class:`harmonium.rbm_training.Monitor` defines them).
 
     See Also
     --------
@@ -242,15 +244,36 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             if X_val is not None:
                 held_out = validate_units(self, X_val, engine, name="X_val").rows
             saved = None if resume is None else self._checkpoint(resume)
-            state = self._initial_state(data) if saved is None else saved._state()
-
-            def publish() -> None:
-                self._publish(state, data.dtype, engine)
-
-            training = Training(self, engine, self._plan(), state, data.rows, held_out, publish)
-        self._n_sampled = 0 if saved is None else saved._n_sampled
+            training = self._training(engine, data, lambda epoch: data.rows, held_out, saved)
         training.run()
         return self
+
+    def _training(
+        self,
+        engine: Engine,
+        data: Units,
+        rows_of: Callable[[int], Rows],
+        held_out: Rows | None = None,
+        saved: BernoulliRBM | None = None,
+        watchers: Sequence[Callback] = (),
+        title: str | None = None,
+    ) -> RbmTraining:
+        """Return a run that begins anew, or goes on where `saved` is.
+
+        `rows_of` gives an epoch's rows; `data` are those of the first, and `watchers` look on with
+        the estimator's own callbacks.
+        """
+        state = self._initial_state(data) if saved is None else saved._state()
+        self._n_sampled = 0 if saved is None else saved._n_sampled
+
+        def publish() -> None:
+            self._publish(state, data.dtype, engine)
+
+        callbacks = CallbackList([*CallbackList(self.callbacks).callbacks, *watchers])
+        title = title or type(self).__name__
+        return RbmTraining(
+            self, engine, self._plan(), state, rows_of, held_out, publish, callbacks, title
+        )
 
     def partial_fit(self, X: Any, y: Any = None) -> BernoulliRBM:
         """Make one update, with all the rows of X as its minibatch.
@@ -275,7 +298,13 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         is_first = not hasattr(self, "components_")
         with self._features_kept_on_error():
             data = validate_units(self, X, engine, reset=is_first)
-            state = self._initial_state(data) if is_first else self._state()
+            self._update_once(engine, data)
+        return self
+
+    def _update_once(self, engine: Engine, data: Units) -> None:
+        """Make one update, the first or another, with all rows of the data."""
+        is_first = not hasattr(self, "components_")
+        state = self._initial_state(data) if is_first else self._state()
         plan = self._plan()
         state = self._with_chains_for(state, data.rows.n_rows)
         trainer = engine.trainer(state.arrays, plan.rule(state.seed), plan.precision)
@@ -285,15 +314,15 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         dtype = data.dtype if is_first else self.components_.dtype
         snapshot = state.snapshot()
         try:
-            trainer.run(data.rows, None, 0, n, n, state.gibbs_steps, learning_rate, momentum)
-            state.gibbs_steps += plan.n_gibbs_steps
+            trainer.run(data.rows, None, 0, n, n, state.steps, learning_rate, momentum)
+            state.steps += plan.n_gibbs_steps
             state.epoch += 1
         except FloatingPointError:
             state.restore(snapshot)
             raise divergence(learning_rate, "in partial_fit") from None
         finally:
+            self.n_features_in_ = data.rows.n_cols
             self._publish(state, dtype, engine)
-        return self
 
     @contextmanager
     def _features_kept_on_error(self) -> Iterator[None]:
@@ -333,8 +362,8 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             check_integer("verbose", self.verbose, minimum=0)
         CallbackList(self.callbacks)
 
-    def _plan(self) -> TrainingPlan:
-        return TrainingPlan(
+    def _plan(self) -> RbmPlan:
+        return RbmPlan(
             n_epochs=self.n_iter,
             batch_size=self.batch_size,
             n_gibbs_steps=self.n_gibbs_steps,
@@ -353,7 +382,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _has_momentum(self) -> bool:
         return callable(self.momentum) or self.momentum != 0
 
-    def _initial_state(self, data: Units) -> TrainingState:
+    def _initial_state(self, data: Units) -> RbmState:
         """Return the state before the first update, drawing what is random about it."""
         try:
             rng = check_random_state(self.random_state)
@@ -382,7 +411,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             empty_bits(n_chains, n_hidden),
             *self._velocities(W),
         )
-        return TrainingState(arrays, seed=low | high << 32)
+        return RbmState(arrays, seed=low | high << 32)
 
     def _velocities(self, W: Float32) -> tuple[Float32 | None, Float32 | None, Float32 | None]:
         if not self._has_momentum:
@@ -394,7 +423,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             np.zeros(n_hidden, np.float32),
         )
 
-    def _state(self) -> TrainingState:
+    def _state(self) -> RbmState:
         """Return the state that the fitted attributes hold, in arrays of its own."""
         W, b, c = self._parameters()
         velocities: tuple[Any, ...] = self._velocities(W)
@@ -403,7 +432,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             velocities = copy_in_lines(W_velocity), b_velocity.copy(), c_velocity.copy()
         chains = empty_bits(*self.h_samples_.shape)
         get_engine().pack(np.ascontiguousarray(self.h_samples_, np.float32), chains)
-        return TrainingState(
+        return RbmState(
             TrainingArrays(copy_in_lines(W), b.copy(), c.copy(), chains, *velocities),
             self._seed,
             self.n_iter_,
@@ -412,7 +441,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             {name: list(values) for name, values in self.history_.items()},
         )
 
-    def _with_chains_for(self, state: TrainingState, n_rows: int) -> TrainingState:
+    def _with_chains_for(self, state: RbmState, n_rows: int) -> RbmState:
         """Return a state whose chains are enough for CD on a minibatch of `n_rows`."""
         if self.algorithm == "pcd" or len(state.arrays.chains) >= n_rows:
             return state
@@ -446,7 +475,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         saved.momentum = self.momentum  # a schedule may be 0 in the saved epoch
         return saved
 
-    def _publish(self, state: TrainingState, dtype: np.dtype[Any], engine: Engine) -> None:
+    def _publish(self, state: RbmState, dtype: np.dtype[Any], engine: Engine) -> None:
         """Bring the fitted attributes up to date with a state."""
         W, b, c, chains, *velocity = state.arrays
         # Copies, because training goes on writing to its arrays; columns in memory order, as
@@ -460,7 +489,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.n_iter_ = state.epoch
         self.history_ = state.history
         self._seed = state.seed
-        self._gibbs_steps = state.gibbs_steps
+        self._gibbs_steps = state.steps
         self._rows_done = state.rows_done
         self._velocity = None if velocity[0] is None else tuple(velocity)  # type: ignore[arg-type]
 
@@ -595,22 +624,33 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         check_integer("n_samples", n_samples, minimum=1)
         check_integer("n_steps", n_steps, minimum=1, below=2**56)
-        engine, machine = self._ready()
-        if init is None:
-            data = self._biased_states(engine, n_samples)
-        else:
+        engine = self._ready()[0]
+        data = None
+        if init is not None:
             data = validate_units(self, init, engine, name="init")
             if data.n_rows != n_samples:
                 raise ValueError(f"init must have n_samples={n_samples} rows, got {data.n_rows}")
-        p = None
-        if return_probabilities:
-            p = np.empty((n_samples, self._n_visible), np.float32)
-        chains = self._run_chains(engine, machine, data, n_steps, p)
+        chains, p = self._sample_chains(engine, n_samples, n_steps, data, return_probabilities)
         if p is not None:
             return p.astype(self.components_.dtype, copy=False)
         out = np.empty((n_samples, self._n_visible), np.bool_)
         engine.unpack(chains.v, out)
         return out
+
+    def _sample_chains(
+        self,
+        engine: Engine,
+        n_samples: int,
+        n_steps: int,
+        start: Units | None,
+        with_probabilities: bool,
+    ) -> tuple[Chains, Float32 | None]:
+        """Run chains from visible rows, or from what the biases alone make of them."""
+        machine = self._ready()[1]
+        if start is None:
+            start = self._biased_states(engine, n_samples)
+        p = np.empty((n_samples, self._n_visible), np.float32) if with_probabilities else None
+        return self._run_chains(engine, machine, start, n_steps, p), p
 
     def _biased_states(self, engine: Engine, n: int) -> Units:
         from harmonium import ops

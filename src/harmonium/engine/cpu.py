@@ -19,6 +19,7 @@ from harmonium.engine.protocol import (
     Float32,
     LayerArrays,
     NetworkRule,
+    Order,
     Precision,
     Stream,
     TrainingArrays,
@@ -149,7 +150,7 @@ class _CpuTrainer:
     def run(
         self,
         rows: CoreRows,
-        order: NDArray[np.int64] | None,
+        order: Order | None,
         begin: int,
         count: int,
         batch_size: int,
@@ -177,7 +178,7 @@ class _CpuNetwork:
         rows: CoreRows,
         targets: NDArray[np.int32] | CoreRows,
         class_weights: Float32 | None,
-        order: NDArray[np.int64] | None,
+        order: Order | None,
         begin: int,
         count: int,
         batch_size: int,
@@ -216,7 +217,7 @@ class CpuEngine:
     def sample_bernoulli(self, p: Float32, out: Array, draw: Draw) -> None:
         _core.sample_bernoulli(p, out, draw.seed, draw.step, draw.stream, draw.first_row, self._n)
 
-    def shuffled_order(self, n: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    def shuffled_order(self, n: int, seed: int, epoch: int) -> Order:
         counters = np.zeros((n, 4), np.uint32)
         counters[:, 0] = np.arange(n)
         counters[:, 2] = epoch

@@ -18,6 +18,7 @@ Precision: TypeAlias = Literal["auto", "float32"]
 Array: TypeAlias = NDArray[Any]
 Bits: TypeAlias = NDArray[np.uint64]
 Float32: TypeAlias = NDArray[np.float32]
+Order: TypeAlias = NDArray[np.int64]
 
 
 class Stream(IntEnum):
@@ -116,7 +117,7 @@ class Rows(Protocol):
     def n_cols(self) -> int: ...
     @property
     def is_binary(self) -> bool: ...
-    def copy_values(self, order: NDArray[np.int64], out: Float32) -> None:
+    def copy_values(self, order: Order, out: Float32) -> None:
         """Write the rows named by `order` to `out` as float32."""
 
 
@@ -165,7 +166,7 @@ class Trainer(Protocol):
     def run(
         self,
         rows: Rows,
-        order: NDArray[np.int64] | None,
+        order: Order | None,
         begin: int,
         count: int,
         batch_size: int,
@@ -199,7 +200,7 @@ class Network(Protocol):
         rows: Rows,
         targets: NDArray[np.int32] | Rows,
         class_weights: Float32 | None,
-        order: NDArray[np.int64] | None,
+        order: Order | None,
         begin: int,
         count: int,
         batch_size: int,
@@ -227,7 +228,7 @@ class Engine(Protocol):
     def sigmoid(self, x: Float32, out: Float32) -> None: ...
     def softplus(self, x: Float32, out: Float32) -> None: ...
     def sample_bernoulli(self, p: Float32, out: Array, draw: Draw) -> None: ...
-    def shuffled_order(self, n: int, seed: int, epoch: int) -> NDArray[np.int64]: ...
+    def shuffled_order(self, n: int, seed: int, epoch: int) -> Order: ...
     def multiply(self, a: Float32, b: Float32, out: Float32) -> None: ...
     def pack(self, values: Array, out: Bits) -> tuple[bool, bool]:
         """Pack rows into words of bits; tell whether all were 0 or 1, and all in [0, 1]."""

@@ -1,0 +1,185 @@
+"""Training an RBM: what a run is asked to do, its updates and its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harmonium._arrays import empty_bits
+from harmonium._visible import pick_rows, values_of
+from harmonium.callbacks import CallbackList
+from harmonium.engine.protocol import (
+    Chains,
+    Engine,
+    Float32,
+    Machine,
+    Order,
+    Precision,
+    Rows,
+    TrainingArrays,
+    TrainingRule,
+)
+from harmonium.training import EpochLoop, Plan, TrainingState
+
+
+@dataclass(frozen=True, kw_only=True)
+class RbmPlan(Plan):
+    """What a run is asked to do."""
+
+    n_gibbs_steps: int
+    persistent: bool
+    l1: float
+    l2: float
+    precision: Precision
+    metrics: bool
+
+    def rule(self, seed: int) -> TrainingRule:
+        return TrainingRule(self.n_gibbs_steps, self.persistent, self.l1, self.l2, seed)
+
+
+@dataclass
+class RbmState(TrainingState):
+    """The state of an RBM's training; `steps` are the Gibbs steps of its chains."""
+
+    arrays: TrainingArrays
+
+
+class Monitor:
+    """Metrics of a sample of rows, of training and held-out data.
+
+    The samples are small enough that measuring takes a few hundredths of the time, and the same in
+    every epoch, so that curves are comparable.
+    """
+
+    MOST_ROWS = 1000
+    MOST_VALUES = 2**22
+    """However wide they are: their reconstructions are dense."""
+    FLIPS = 4
+    """Pixels flipped per row for the pseudo-likelihood, the same in every epoch: on digits the
+    curve then moves by 1 to 2 nats from epoch to epoch; with one flip, drawn anew, by 13."""
+
+    def __init__(
+        self, engine: Engine, n_hidden: int, train: Rows, held_out: Rows | None, seed: int
+    ) -> None:
+        self._n_hidden = n_hidden
+        most = min(self.MOST_ROWS, max(10, self.MOST_VALUES // train.n_cols))
+        n = min(most, max(50, train.n_rows // 30))
+        self._seed = seed
+        self._train = pick_rows(engine, train, n)
+        self._train_values = values_of(self._train)
+        self._held_out = None
+        if held_out is not None:
+            self._held_out = pick_rows(engine, held_out, n)
+            self._held_out_values = values_of(self._held_out)
+
+    def measure(self, machine: Machine, epoch: int) -> dict[str, float]:
+        """Return the metrics of `machine`.
+
+        reconstruction_error is the mean squared difference, per unit, between v and p(v|h), h drawn
+        from p(h|v); pseudo_likelihood the mean stochastic log pseudo-likelihood per row, in nats;
+        free_energy_gap the mean F of held-out minus training rows, which grows as a model begins to
+        overfit. Names of held-out rows' metrics begin with "val_".
+        """
+        metrics = self._of_rows(machine, self._train, self._train_values, epoch)
+        if self._held_out is not None:
+            held_out = self._of_rows(machine, self._held_out, self._held_out_values, epoch)
+            metrics |= {f"val_{name}": value for name, value in held_out.items()}
+            gap = _mean_free_energy(machine, self._held_out)
+            metrics["free_energy_gap"] = gap - _mean_free_energy(machine, self._train)
+        return metrics
+
+    def _of_rows(
+        self, machine: Machine, rows: Rows, values: Float32, epoch: int
+    ) -> dict[str, float]:
+        n, n_visible = rows.n_rows, rows.n_cols
+        p = np.empty((n, n_visible), np.float32)
+        chains = Chains(empty_bits(n, n_visible), empty_bits(n, self._n_hidden), p)
+        machine.gibbs(rows, chains, 1, self._seed, epoch, 0)
+        error = float(np.mean(np.square(p - values), dtype=np.float64))
+        score = np.empty(n)
+        machine.pseudo_likelihood(rows, self._seed, 0, self.FLIPS, score)
+        return {"reconstruction_error": error, "pseudo_likelihood": float(score.mean())}
+
+
+def _mean_free_energy(machine: Machine, rows: Rows) -> float:
+    energies = np.empty(rows.n_rows)
+    machine.free_energy(rows, energies)
+    return float(energies.mean())
+
+
+class RbmTraining(EpochLoop):
+    """One run of contrastive divergence, from a state to a later one.
+
+    `rows_of` gives an epoch's rows, as many in all of them.
+    """
+
+    plan: RbmPlan
+    state: RbmState
+
+    def __init__(
+        self,
+        estimator: Any,
+        engine: Engine,
+        plan: RbmPlan,
+        state: RbmState,
+        rows_of: Callable[[int], Rows],
+        held_out: Rows | None,
+        publish: Callable[[], None],
+        callbacks: CallbackList,
+        title: str,
+    ) -> None:
+        super().__init__(estimator, engine, plan, state, publish, callbacks, title)
+        self.steps_per_batch = plan.n_gibbs_steps
+        self.rows_of = rows_of
+        self.rows = rows_of(state.epoch)
+        self.n_rows = self.rows.n_rows
+        self.trainer = engine.trainer(state.arrays, plan.rule(state.seed), plan.precision)
+        self.monitor = None
+        if plan.metrics or plan.verbose:
+            n_hidden = state.arrays.W.shape[1]
+            seed = monitor_seed(state.seed)
+            self.monitor = Monitor(engine, n_hidden, self.rows, held_out, seed)
+
+    def begin_epoch(self) -> None:
+        self.rows = self.rows_of(self.state.epoch)
+
+    @property
+    def rows_done(self) -> int:
+        return self.trainer.rows_done
+
+    def update(
+        self, order: Order | None, begin: int, count: int, learning_rate: float, momentum: float
+    ) -> None:
+        self.trainer.run(
+            self.rows,
+            order,
+            begin,
+            count,
+            self.plan.batch_size,
+            self.state.steps,
+            learning_rate,
+            momentum,
+        )
+
+    def measure(self) -> dict[str, float]:
+        if self.monitor is None:
+            return {}
+        W, b, c = self.state.arrays[:3]
+        machine = self.engine.machine(W, b, c, self.plan.precision)
+        return self.monitor.measure(machine, self.state.epoch)
+
+    def describe(self, metrics: dict[str, float]) -> str:
+        return f"pseudo-likelihood = {metrics['pseudo_likelihood']:.2f}"
+
+
+def sampling_seed(seed: int) -> int:
+    """Return the key for what the user draws, so that it never repeats what training drew."""
+    return seed ^ (1 << 63)
+
+
+def monitor_seed(seed: int) -> int:
+    """Return the key for what metrics draw."""
+    return seed ^ (1 << 62)

@@ -1,0 +1,201 @@
+"""Greedy layer-wise training: RBMs one on the other, each on the states of the one below.
+
+Hinton, Osindero & Teh (2006), A fast learning algorithm for deep belief nets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from harmonium._arrays import empty_bits
+from harmonium._checks import check_integer
+from harmonium._visible import Units
+from harmonium.callbacks import Callback, CallbackList, Metrics
+from harmonium.engine.protocol import Draw, Engine, Float32, Machine, Rows, Stream
+from harmonium.rbm import BernoulliRBM
+
+DEFAULT_RBM = BernoulliRBM(learning_rate=0.05, algorithm="cd", momentum=0.5, shuffle=True)
+"""What a layer is trained by when nothing else is said."""
+
+
+def check_sizes(hidden_layer_sizes: Any) -> list[int]:
+    """Return the layers' sizes; raise unless they are a positive integer or several."""
+    sizes = hidden_layer_sizes
+    if not isinstance(sizes, (list, tuple, np.ndarray)):
+        sizes = [sizes]
+    if len(sizes) == 0:
+        raise ValueError("hidden_layer_sizes must name at least one layer, got none")
+    return [check_integer("hidden_layer_sizes", size, minimum=1, below=2**31) for size in sizes]
+
+
+def layers_of(
+    prototypes: BernoulliRBM | Sequence[BernoulliRBM] | None,
+    sizes: Sequence[int],
+    *,
+    rng: np.random.RandomState,
+    n_threads: int | None,
+    device: str,
+    verbose: int,
+) -> list[BernoulliRBM]:
+    """Return an RBM to be trained for each layer: copies of one prototype, or of one each."""
+    if prototypes is None:
+        prototypes = DEFAULT_RBM
+    if isinstance(prototypes, BernoulliRBM):
+        prototypes = [prototypes] * len(sizes)
+    if not isinstance(prototypes, (list, tuple)) or not all(
+        isinstance(rbm, BernoulliRBM) for rbm in prototypes
+    ):
+        raise TypeError(
+            f"rbm must be a BernoulliRBM, a list of one per layer, or None; got {prototypes!r}"
+        )
+    if len(prototypes) != len(sizes):
+        raise ValueError(
+            f"rbm must have one BernoulliRBM for each of the {len(sizes)} layers of "
+            f"hidden_layer_sizes, got {len(prototypes)}"
+        )
+    layers = []
+    for prototype, size in zip(prototypes, sizes, strict=True):
+        rbm = clone(prototype).set_params(
+            n_components=size,
+            random_state=int(rng.randint(2**32, dtype=np.uint64)),
+            n_threads=n_threads,
+            device=device,
+            verbose=max(int(prototype.verbose), int(verbose)),
+        )
+        rbm._check_parameters()
+        layers.append(rbm)
+    return layers
+
+
+class _Relay(Callback):
+    """Passes what happens to a layer on to those who watch the whole."""
+
+    def __init__(self, whole: Any, callbacks: CallbackList, publish: Callable[[], None]) -> None:
+        self._whole = whole
+        self._callbacks = callbacks
+        self._publish = publish
+
+    def on_fit_begin(self, estimator: Any, first_epoch: int) -> None:
+        self._publish()
+        self._callbacks.begin(self._whole, self.title, self.n_epochs, first_epoch)
+
+    def on_progress(self, estimator: Any, epoch: int, fraction: float) -> None:
+        self._callbacks.on_progress(self._whole, epoch, fraction)
+
+    def on_epoch_end(self, estimator: Any, epoch: int, metrics: Metrics) -> bool:
+        self._publish()
+        return self._callbacks.on_epoch_end(self._whole, epoch, metrics)
+
+    def on_fit_end(self, estimator: Any) -> None:
+        self._callbacks.on_fit_end(self._whole)
+
+
+def train_layers(
+    whole: Any,
+    engine: Engine,
+    layers: Sequence[BernoulliRBM],
+    data: Units,
+    held_out: Rows | None,
+    *,
+    inputs: str,
+    callbacks: CallbackList,
+    publish: Callable[[list[BernoulliRBM]], None],
+    saved: Sequence[BernoulliRBM] = (),
+) -> None:
+    """Train the layers from the lowest to the top.
+
+    `publish` is told of the layers so far whenever one begins and after each of its epochs;
+    `saved` are layers of an earlier run, the last of them perhaps in its midst. Each layer is
+    trained on states drawn from the one below, afresh in each epoch (`inputs` "sample"), or on
+    their probabilities ("mean").
+
+    Raises
+    ------
+    FloatingPointError
+        A layer diverged; the message names it.
+    """
+    trained: list[BernoulliRBM] = []
+    n_visible = data.rows.n_cols
+    for number, rbm in enumerate(layers):
+        before = saved[number] if number < len(saved) else None
+        if before is not None and before.n_iter_ >= rbm.n_iter:
+            trained.append(before)
+            continue
+        below = Below(engine, trained, inputs)
+        rows_of = _RowsOf(below, data.rows)
+        rbm.n_features_in_ = n_visible if number == 0 else layers[number - 1].n_components
+        now = [*trained, rbm]
+        relay = _Relay(whole, callbacks, lambda now=now: publish(now))  # type: ignore[misc]
+        title = f"layer {number + 1} of {len(layers)} ({rbm.n_features_in_}-{rbm.n_components})"
+        try:
+            rbm._training(
+                engine,
+                Units(rows_of(0), data.dtype),
+                rows_of,
+                None if held_out is None else below.rows(held_out, 0, of_held_out=True),
+                before,
+                [relay],
+                title,
+            ).run()
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{title}: {error}") from None
+        finally:
+            publish(now)
+        trained.append(rbm)
+
+
+class Below:
+    """The trained layers under one that is being trained: they make its rows."""
+
+    def __init__(self, engine: Engine, rbms: Sequence[BernoulliRBM], inputs: str) -> None:
+        self._engine = engine
+        self._inputs = inputs
+        self._layers: list[tuple[BernoulliRBM, Machine]] = [(rbm, rbm._ready()[1]) for rbm in rbms]
+
+    @property
+    def is_same_in_all_epochs(self) -> bool:
+        return not self._layers or self._inputs == "mean"
+
+    def rows(self, rows: Rows, epoch: int, *, of_held_out: bool = False) -> Rows:
+        """Return states of the topmost layer for `rows`, or their probabilities."""
+        for rbm, machine in self._layers:
+            if self._inputs == "mean":
+                p = np.empty((rows.n_rows, rbm.n_components), np.float32)
+                machine.propup(rows, p)
+                rows = self._engine.rows_of_reals(p)
+            else:
+                states = empty_bits(rows.n_rows, rbm.n_components)
+                seed = rbm._seed ^ (of_held_out << 63)
+                machine.draw_hidden(rows, states, Draw(seed, epoch, Stream.LAYER))
+                rows = self._engine.rows_of_bits(states, rbm.n_components)
+        return rows
+
+
+class _RowsOf:
+    """An epoch's rows, kept until another epoch's are asked for."""
+
+    def __init__(self, below: Below, data: Rows) -> None:
+        self._below = below
+        self._data = data
+        self._epoch: int | None = None
+
+    def __call__(self, epoch: int) -> Rows:
+        if self._epoch is None or (epoch != self._epoch and not self._below.is_same_in_all_epochs):
+            self._rows = self._below.rows(self._data, epoch)
+            self._epoch = epoch
+        return self._rows
+
+
+def propagate_up(engine: Engine, rbms: Sequence[BernoulliRBM], rows: Rows) -> Float32:
+    """Return the probabilities of the topmost layer's units, those below at their means."""
+    values = np.empty((0, 0), np.float32)
+    for number, rbm in enumerate(rbms):
+        if number > 0:
+            rows = engine.rows_of_reals(values)
+        values = np.empty((rows.n_rows, rbm.n_components), np.float32)
+        rbm._ready()[1].propup(rows, values)
+    return values
