@@ -12,6 +12,7 @@ from harmonium._version import __version__
 
 if TYPE_CHECKING:
     from harmonium import callbacks, datasets, ops, plotting
+    from harmonium.autoencoder import DeepAutoencoder
     from harmonium.classifier import DBNClassifier, SoftmaxRegression
     from harmonium.dbn import DBN
     from harmonium.model_file import load
@@ -21,6 +22,7 @@ __all__ = [
     "DBN",
     "BernoulliRBM",
     "DBNClassifier",
+    "DeepAutoencoder",
     "SoftmaxRegression",
     "__version__",
     "callbacks",
@@ -34,6 +36,7 @@ _MODULE_OF = {
     "BernoulliRBM": "harmonium.rbm",
     "DBN": "harmonium.dbn",
     "DBNClassifier": "harmonium.classifier",
+    "DeepAutoencoder": "harmonium.autoencoder",
     "SoftmaxRegression": "harmonium.classifier",
     "load": "harmonium.model_file",
 }

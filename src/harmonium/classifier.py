@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,36 +13,31 @@ from sklearn.utils import assert_all_finite, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d
 
-from harmonium._checks import check_real, check_word
 from harmonium._visible import Units, validate_reals, validate_units
-from harmonium.callbacks import CallbackList
 from harmonium.engine import get_engine
 from harmonium.engine.protocol import Array, Engine, Float32, Loss, Network
+from harmonium.export import TorchExport
 from harmonium.network_training import Examples, NetworkState
 from harmonium.networks import NetworkEstimator, draw_seed, generator_of, glorot_sigmoid
 from harmonium.rbm import BernoulliRBM
-from harmonium.stacking import check_sizes, layers_of, train_layers
+from harmonium.stacking import check_layers, check_sizes, train_layers
 
 __all__ = ["DBNClassifier", "SoftmaxRegression"]
 
 _LOSS: Loss = "softmax_cross_entropy"
 
 
-class NetworkClassifier(ClassifierMixin, NetworkEstimator):
+class NetworkClassifier(ClassifierMixin, TorchExport, NetworkEstimator):
     """A network that ends in a softmax: base of the classifiers."""
 
     classes_: Array
 
     class_weight: Any
-    validation_fraction: float
 
     # ---- what derived classes say ----
 
     def _validate(self, X: Any, engine: Engine, *, reset: bool = False, name: str = "X") -> Units:
         raise NotImplementedError
-
-    # What a resumed training can't change.
-    _fixed_by_training: tuple[str, ...] = ("batch_size", "solver", "shuffle")
 
     @property
     def _n_layers(self) -> int:
@@ -56,10 +51,6 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
 
     def _check_parameters(self) -> None:
         self._check_training_parameters()
-        if check_real("validation_fraction", self.validation_fraction, minimum=0.0) >= 1.0:
-            raise ValueError(
-                f"validation_fraction must be below 1, got {self.validation_fraction!r}"
-            )
 
     def _prepare(
         self,
@@ -115,30 +106,9 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             score,
         )
 
-    def _checkpoint(self, path: str | os.PathLike[str]) -> NetworkClassifier:
-        """Return the estimator in a file, after checking that this one can go on from it."""
-        from harmonium.model_file import load
-
-        saved, where = load(path), os.fspath(path)
-        if type(saved) is not type(self):
-            raise ValueError(f"{where} holds a {type(saved).__name__}, not a {type(self).__name__}")
-        for name in self._fixed_by_training:
-            theirs, ours = getattr(saved, name), getattr(self, name)
-            if not np.array_equal(theirs, ours):
-                raise ValueError(
-                    f"{where} was trained with {name}={theirs!r}, but this estimator has "
-                    f"{name}={ours!r}"
-                )
-        return saved
-
     def _split(self, X: Any, y: Array, rng: np.random.RandomState) -> tuple[Any, Any, Any, Any]:
         """Set a part of each class aside for validation."""
-        n_val = int(np.ceil(self.validation_fraction * len(y)))
-        if n_val == 0:
-            raise ValueError(
-                "early_stopping needs rows to validate on: give X_val and y_val, or a "
-                f"validation_fraction above 0; got {self.validation_fraction!r}"
-            )
+        n_val = self._n_to_validate(len(y))
         _, counts = np.unique(y, return_counts=True)
         can_stratify = counts.min() >= 2 and n_val >= len(counts) <= len(y) - n_val
         X, X_val, y, y_val = train_test_split(
@@ -230,6 +200,11 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
 
     # ---- using it ----
 
+    def _torch_layers(self) -> tuple[list[tuple[Array, Array]], list[str]]:
+        check_is_fitted(self)
+        layers = list(zip(self.coefs_, self.intercepts_, strict=True))
+        return layers, ["sigmoid"] * (len(layers) - 1) + ["softmax"]
+
     def predict_proba(self, X: Any) -> Array:
         """Probabilities of the classes.
 
@@ -277,9 +252,6 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         check_is_fitted(self)
         labels: Array = self.classes_[self.predict_proba(X).argmax(axis=1)]
         return labels
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "coefs_")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -703,52 +675,17 @@ class DBNClassifier(NetworkClassifier):
         """
         self._check_parameters()
         engine = get_engine(self.device, self.n_threads)
-        saved: Any = None if resume is None else self._checkpoint(resume)
+        saved = None if resume is None else self._checkpoint(resume)
         data = self._validate(X, engine, reset=True)
         held_out = None if X_val is None else self._validate(X_val, engine, name="X_val")
         self._seed = draw_seed(self.random_state) if saved is None else saved._seed
         layers = () if saved is None else saved.rbms_
-        self._pretrain(engine, data, held_out, generator_of(self._seed), layers)
+        train_layers(self, engine, data, held_out, generator_of(self._seed), layers)
         return self
-
-    @property
-    def _can_be_saved(self) -> bool:
-        return super()._can_be_saved or hasattr(self, "rbms_")
-
-    def _pretrain(
-        self,
-        engine: Engine,
-        data: Units,
-        held_out: Units | None,
-        rng: np.random.RandomState,
-        saved: Sequence[BernoulliRBM] = (),
-    ) -> None:
-        def publish(rbms: list[BernoulliRBM]) -> None:
-            self.rbms_ = rbms
-
-        train_layers(
-            self,
-            engine,
-            layers_of(
-                self.rbm,
-                self._sizes,
-                rng=rng,
-                n_threads=self.n_threads,
-                device=self.device,
-                verbose=self.verbose,
-            ),
-            data,
-            None if held_out is None else held_out.rows,
-            inputs=self.layer_inputs,
-            callbacks=CallbackList(self.callbacks),
-            publish=publish,
-            saved=saved,
-        )
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_word("layer_inputs", self.layer_inputs, ("sample", "mean"))
-        check_sizes(self.hidden_layer_sizes)
+        check_layers(self)
 
     @property
     def _sizes(self) -> list[int]:
@@ -771,7 +708,7 @@ class DBNClassifier(NetworkClassifier):
     ) -> None:
         if self._pretrains:
             layers = () if saved is None else saved.rbms_
-            self._pretrain(engine, data, held_out, rng, layers)
+            train_layers(self, engine, data, held_out, rng, layers)
 
     def _take_layers(self, saved: Any) -> None:
         if hasattr(saved, "rbms_"):
@@ -783,13 +720,7 @@ class DBNClassifier(NetworkClassifier):
         top = np.zeros((self._sizes[-1], n_classes)), np.zeros(n_classes)
         if not hasattr(self, "rbms_"):
             return [*glorot_sigmoid(rng, [n_inputs, *self._sizes]), top]
-        sizes = [rbm.components_.shape for rbm in self.rbms_]
-        wanted = list(zip(self._sizes, [n_inputs, *self._sizes], strict=False))
-        if sizes != wanted:
-            raise ValueError(
-                f"pretrain=False finds layers of shapes {sizes} (units, inputs), but X and "
-                f"hidden_layer_sizes ask for {wanted}"
-            )
+        self._require_layers(n_inputs)
         return [*((rbm.components_.T, rbm.intercept_hidden_) for rbm in self.rbms_), top]
 
     def __sklearn_tags__(self) -> Any:

@@ -11,19 +11,20 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 from harmonium._arrays import empty_bits
-from harmonium._checks import check_integer, check_word
+from harmonium._checks import check_integer
 from harmonium._visible import Units, units_of_array, validate_units
 from harmonium.callbacks import CallbackList
 from harmonium.engine import get_engine
 from harmonium.engine.protocol import Array, Draw, Engine, Float32, Rows, Stream
+from harmonium.export import TorchExport
 from harmonium.networks import draw_seed, generator_of
 from harmonium.rbm import BernoulliRBM
-from harmonium.stacking import Below, check_sizes, layers_of, propagate_up, train_layers
+from harmonium.stacking import Below, check_layers, propagate_up, seeded_layers, train_layers
 
 __all__ = ["DBN"]
 
 
-class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEstimator):
     """Deep belief network.
 
     Its two topmost layers are an RBM; below them each layer generates the one beneath,
@@ -147,20 +148,11 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         engine = get_engine(self.device, self.n_threads)
         saved = None if resume is None else self._checkpoint(resume)
         data = validate_units(self, X, engine, reset=True)
-        held_out = None if X_val is None else validate_units(self, X_val, engine, name="X_val").rows
+        held_out = None if X_val is None else validate_units(self, X_val, engine, name="X_val")
         self._seed = draw_seed(self.random_state) if saved is None else saved._seed
         self._n_sampled = 0 if saved is None else saved._n_sampled
-        train_layers(
-            self,
-            engine,
-            self._new_layers(),
-            data,
-            held_out,
-            inputs=self.layer_inputs,
-            callbacks=CallbackList(self.callbacks),
-            publish=self._publish,
-            saved=() if saved is None else saved.rbms_,
-        )
+        layers = () if saved is None else saved.rbms_
+        train_layers(self, engine, data, held_out, generator_of(self._seed), layers)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> DBN:
@@ -187,7 +179,7 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         data = validate_units(self, X, engine, reset=is_first)
         if is_first:
             self._seed = draw_seed(self.random_state)
-            layers = self._new_layers()
+            layers = seeded_layers(self, generator_of(self._seed))
         else:
             layers = self.rbms_
         rows, trained = data.rows, []
@@ -201,25 +193,11 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.rbms_ = trained
         return self
 
-    def _publish(self, layers: list[BernoulliRBM]) -> None:
-        self.rbms_ = layers
-
-    def _new_layers(self) -> list[BernoulliRBM]:
-        return layers_of(
-            self.rbm,
-            check_sizes(self.hidden_layer_sizes),
-            rng=generator_of(self._seed),
-            n_threads=self.n_threads,
-            device=self.device,
-            verbose=self.verbose,
-        )
-
     def _check_parameters(self) -> None:
-        check_sizes(self.hidden_layer_sizes)
-        check_word("layer_inputs", self.layer_inputs, ("sample", "mean"))
         if not isinstance(self.verbose, (bool, np.bool_)):
             check_integer("verbose", self.verbose, minimum=0)
         CallbackList(self.callbacks)
+        check_layers(self)
 
     def _checkpoint(self, path: str | os.PathLike[str]) -> DBN:
         from harmonium.model_file import load
@@ -379,6 +357,11 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         out = np.empty((n_samples, self.n_features_in_), np.bool_)
         engine.unpack(states, out)
         return out
+
+    def _torch_layers(self) -> tuple[list[tuple[Array, Array]], list[str]]:
+        check_is_fitted(self)
+        layers = [(rbm.components_.T, rbm.intercept_hidden_) for rbm in self.rbms_]
+        return layers, ["sigmoid"] * len(layers)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model, with all that training needs to go on, to a safetensors file.

@@ -54,7 +54,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    BernoulliRBM, DBN, SoftmaxRegression or DBNClassifier
+    BernoulliRBM, DBN, SoftmaxRegression, DBNClassifier or DeepAutoencoder
         Fitted. No code from the file is run.
 
     Raises
@@ -83,8 +83,8 @@ def _kind_of(name: str) -> tuple[Writer, Reader]:
         return _write_rbm, _read_rbm
     if name == "DBN":
         return _write_dbn, _read_dbn
-    if name in ("SoftmaxRegression", "DBNClassifier"):
-        return _write_classifier, _read_classifier
+    if name in ("SoftmaxRegression", "DBNClassifier", "DeepAutoencoder"):
+        return _write_network_estimator, _read_network_estimator
     raise ValueError(f"it holds a {name}")
 
 
@@ -136,7 +136,7 @@ def _parameters_of(plain: Any) -> Any:
         return BernoulliRBM(**plain["BernoulliRBM"])
     if isinstance(plain, dict) and "pairs" in plain:
         return {key: _parameters_of(item) for key, item in plain["pairs"]}
-    return [_parameters_of(item) for item in plain] if isinstance(plain, list) else plain
+    return tuple(_parameters_of(item) for item in plain) if isinstance(plain, list) else plain
 
 
 def _checked(arrays: Arrays, name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -276,8 +276,8 @@ def _read_dbn(arrays: Arrays, header: Header, prefix: str) -> Any:
     return dbn
 
 
-def _write_classifier(model: Any, arrays: Arrays, prefix: str) -> Header:
-    classes = getattr(model, "classes_", np.empty(0))  # none while layers are pre-trained
+def _write_network_estimator(model: Any, arrays: Arrays, prefix: str) -> Header:
+    classes = getattr(model, "classes_", np.empty(0))  # none before labels came
     header: Header = {
         "parameters": _plain_parameters(model, getattr(model, "n_iter_", 0) - 1),
         "n_features_in": model.n_features_in_,
@@ -291,10 +291,12 @@ def _write_classifier(model: Any, arrays: Arrays, prefix: str) -> Header:
     return header
 
 
-def _read_classifier(arrays: Arrays, header: Header, prefix: str) -> Any:
-    from harmonium import classifier
+def _read_network_estimator(arrays: Arrays, header: Header, prefix: str) -> Any:
+    from harmonium.autoencoder import DeepAutoencoder
+    from harmonium.classifier import DBNClassifier, SoftmaxRegression
 
-    kind = getattr(classifier, header["model"])
+    kinds = (SoftmaxRegression, DBNClassifier, DeepAutoencoder)
+    kind = {kind.__name__: kind for kind in kinds}[header["model"]]
     parameters = {name: _parameters_of(value) for name, value in header["parameters"].items()}
     model = kind(**parameters)
     model.n_features_in_ = int(header["n_features_in"])

@@ -33,6 +33,8 @@ from harmonium.network_training import (
     NetworkTraining,
     Stopping,
 )
+from harmonium.rbm import BernoulliRBM
+from harmonium.stacking import check_sizes
 from harmonium.training import divergence, value_at
 
 
@@ -81,6 +83,9 @@ class NetworkEstimator(BaseEstimator):
     _state: NetworkState | None = None
     _seed: int = 0
 
+    # What a resumed training can't change.
+    _fixed_by_training: tuple[str, ...] = ("batch_size", "solver", "shuffle")
+
     learning_rate: Any
     learning_rate_decay: float
     momentum: Any
@@ -90,6 +95,7 @@ class NetworkEstimator(BaseEstimator):
     l2: float
     shuffle: bool
     early_stopping: str | None
+    validation_fraction: float
     patience: int | None
     patience_increase: float
     improvement_threshold: float
@@ -100,6 +106,8 @@ class NetworkEstimator(BaseEstimator):
     callbacks: Any
 
     # What only some of the derived classes have.
+    hidden_layer_sizes: Any
+    rbms_: list[BernoulliRBM]
     dropout: float = 0.0
     input_dropout: float = 0.0
     max_norm: float | None = None
@@ -127,6 +135,10 @@ class NetworkEstimator(BaseEstimator):
         if self.max_norm is not None:
             check_real("max_norm", self.max_norm, minimum=0.0, open_minimum=True)
         check_word("early_stopping", self.early_stopping, ("patience", "tutorial", None))
+        if check_real("validation_fraction", self.validation_fraction, minimum=0.0) >= 1.0:
+            raise ValueError(
+                f"validation_fraction must be below 1, got {self.validation_fraction!r}"
+            )
         if self.patience is not None:
             check_integer("patience", self.patience, minimum=1)
         check_real("patience_increase", self.patience_increase, minimum=1.0)
@@ -136,6 +148,43 @@ class NetworkEstimator(BaseEstimator):
         if not isinstance(self.verbose, (bool, np.bool_)):
             check_integer("verbose", self.verbose, minimum=0)
         CallbackList(self.callbacks)
+
+    def _checkpoint(self, path: str | os.PathLike[str]) -> Any:
+        """Return the estimator in a file, after checking that this one can go on from it."""
+        from harmonium.model_file import load
+
+        saved, where = load(path), os.fspath(path)
+        if type(saved) is not type(self):
+            raise ValueError(f"{where} holds a {type(saved).__name__}, not a {type(self).__name__}")
+        for name in self._fixed_by_training:
+            theirs, ours = getattr(saved, name), getattr(self, name)
+            if not np.array_equal(theirs, ours):
+                raise ValueError(
+                    f"{where} was trained with {name}={theirs!r}, but this estimator has "
+                    f"{name}={ours!r}"
+                )
+        return saved
+
+    def _n_to_validate(self, n_rows: int) -> int:
+        """Return how many rows are set aside when no validation set is given."""
+        n = int(np.ceil(self.validation_fraction * n_rows))
+        if not 0 < n < n_rows:
+            raise ValueError(
+                "early_stopping needs rows to validate on and rows to train on: "
+                f"validation_fraction={self.validation_fraction!r} takes {n} of {n_rows}; give a "
+                "validation set, or another fraction"
+            )
+        return n
+
+    def _require_layers(self, n_inputs: int) -> None:
+        """Raise unless the pre-trained layers are those that are asked for."""
+        found = [rbm.components_.shape[::-1] for rbm in self.rbms_]
+        wanted = list(pairwise([n_inputs, *check_sizes(self.hidden_layer_sizes)]))
+        if found != wanted:
+            raise ValueError(
+                f"pretrain=False finds layers of {found} inputs and units, but X and "
+                f"hidden_layer_sizes ask for {wanted}"
+            )
 
     @property
     def _optimizer(self) -> Optimizer:
@@ -277,12 +326,11 @@ class NetworkEstimator(BaseEstimator):
         """
         from harmonium.model_file import save
 
-        if not self._can_be_saved:
+        if not hasattr(self, "rbms_"):  # which can be saved while they are pre-trained
             check_is_fitted(self)
         save(self, path)
 
-    @property
-    def _can_be_saved(self) -> bool:
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "coefs_")
 
     def _state_to_save(self) -> NetworkState:
@@ -310,8 +358,8 @@ class NetworkEstimator(BaseEstimator):
                     to[...] = array
         return state
 
-    def _fixed_network(self, engine: Engine, loss: Loss) -> Network:
-        """Return the network of the fitted attributes, to be used and not trained."""
+    def _fixed_network(self, engine: Engine, loss: Loss, first: int = 0) -> Network:
+        """Return the network of the fitted attributes from a layer on, to be used as it is."""
         n = len(self.coefs_)
         layers = [
             LayerArrays(
@@ -323,7 +371,7 @@ class NetworkEstimator(BaseEstimator):
                 self.coefs_, self.intercepts_, self._activations(n), strict=True
             )
         ]
-        return engine.network(layers, NetworkRule(loss))
+        return engine.network(layers[first:], NetworkRule(loss))
 
     def _outputs(
         self, engine: Engine, loss: Loss, rows: Rows, n_layers: int | None = None

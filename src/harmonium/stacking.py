@@ -5,14 +5,14 @@ Hinton, Osindero & Teh (2006), A fast learning algorithm for deep belief nets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 
 from harmonium._arrays import empty_bits
-from harmonium._checks import check_integer
+from harmonium._checks import check_integer, check_word
 from harmonium._visible import Units
 from harmonium.callbacks import Callback, CallbackList, Metrics
 from harmonium.engine.protocol import Draw, Engine, Float32, Machine, Rows, Stream
@@ -32,18 +32,14 @@ def check_sizes(hidden_layer_sizes: Any) -> list[int]:
     return [check_integer("hidden_layer_sizes", size, minimum=1, below=2**31) for size in sizes]
 
 
-def layers_of(
-    prototypes: BernoulliRBM | Sequence[BernoulliRBM] | None,
-    sizes: Sequence[int],
-    *,
-    rng: np.random.RandomState,
-    n_threads: int | None,
-    device: str,
-    verbose: int,
-) -> list[BernoulliRBM]:
-    """Return an RBM to be trained for each layer: copies of one prototype, or of one each."""
-    if prototypes is None:
-        prototypes = DEFAULT_RBM
+def check_layers(whole: Any) -> list[BernoulliRBM]:
+    """Return an RBM to be trained for each layer; raise where a parameter of `whole` is wrong.
+
+    They are copies of `whole.rbm`, one prototype or one for each layer.
+    """
+    sizes = check_sizes(whole.hidden_layer_sizes)
+    check_word("layer_inputs", whole.layer_inputs, ("sample", "mean"))
+    prototypes: Any = DEFAULT_RBM if whole.rbm is None else whole.rbm
     if isinstance(prototypes, BernoulliRBM):
         prototypes = [prototypes] * len(sizes)
     if not isinstance(prototypes, (list, tuple)) or not all(
@@ -61,33 +57,40 @@ def layers_of(
     for prototype, size in zip(prototypes, sizes, strict=True):
         rbm = clone(prototype).set_params(
             n_components=size,
-            random_state=int(rng.randint(2**32, dtype=np.uint64)),
-            n_threads=n_threads,
-            device=device,
-            verbose=max(int(prototype.verbose), int(verbose)),
+            n_threads=whole.n_threads,
+            device=whole.device,
+            verbose=max(int(prototype.verbose), int(whole.verbose)),
         )
         rbm._check_parameters()
         layers.append(rbm)
     return layers
 
 
+def seeded_layers(whole: Any, rng: np.random.RandomState) -> list[BernoulliRBM]:
+    """Return the layers to be trained, each with a seed of its own."""
+    layers = check_layers(whole)
+    for rbm in layers:
+        rbm.random_state = int(rng.randint(2**32, dtype=np.uint64))
+    return layers
+
+
 class _Relay(Callback):
     """Passes what happens to a layer on to those who watch the whole."""
 
-    def __init__(self, whole: Any, callbacks: CallbackList, publish: Callable[[], None]) -> None:
+    def __init__(self, whole: Any, callbacks: CallbackList, layers: list[BernoulliRBM]) -> None:
         self._whole = whole
         self._callbacks = callbacks
-        self._publish = publish
+        self._layers = layers
 
     def on_fit_begin(self, estimator: Any, first_epoch: int) -> None:
-        self._publish()
+        self._whole.rbms_ = self._layers
         self._callbacks.begin(self._whole, self.title, self.n_epochs, first_epoch)
 
     def on_progress(self, estimator: Any, epoch: int, fraction: float) -> None:
         self._callbacks.on_progress(self._whole, epoch, fraction)
 
     def on_epoch_end(self, estimator: Any, epoch: int, metrics: Metrics) -> bool:
-        self._publish()
+        self._whole.rbms_ = self._layers
         return self._callbacks.on_epoch_end(self._whole, epoch, metrics)
 
     def on_fit_end(self, estimator: Any) -> None:
@@ -97,27 +100,23 @@ class _Relay(Callback):
 def train_layers(
     whole: Any,
     engine: Engine,
-    layers: Sequence[BernoulliRBM],
     data: Units,
-    held_out: Rows | None,
-    *,
-    inputs: str,
-    callbacks: CallbackList,
-    publish: Callable[[list[BernoulliRBM]], None],
+    held_out: Units | None,
+    rng: np.random.RandomState,
     saved: Sequence[BernoulliRBM] = (),
 ) -> None:
-    """Train the layers from the lowest to the top.
+    """Train the layers of `whole` from the lowest to the top, into `whole.rbms_`.
 
-    `publish` is told of the layers so far whenever one begins and after each of its epochs;
-    `saved` are layers of an earlier run, the last of them perhaps in its midst. Each layer is
-    trained on states drawn from the one below, afresh in each epoch (`inputs` "sample"), or on
-    their probabilities ("mean").
+    Which has the layers so far, whenever one begins and after each of its epochs. `saved` are
+    layers of an earlier run, the last of them perhaps in its midst.
 
     Raises
     ------
     FloatingPointError
         A layer diverged; the message names it.
     """
+    layers = seeded_layers(whole, rng)
+    callbacks = CallbackList(whole.callbacks)
     trained: list[BernoulliRBM] = []
     n_visible = data.rows.n_cols
     for number, rbm in enumerate(layers):
@@ -125,18 +124,17 @@ def train_layers(
         if before is not None and before.n_iter_ >= rbm.n_iter:
             trained.append(before)
             continue
-        below = Below(engine, trained, inputs)
+        below = Below(engine, trained, whole.layer_inputs)
         rows_of = _RowsOf(below, data.rows)
         rbm.n_features_in_ = n_visible if number == 0 else layers[number - 1].n_components
-        now = [*trained, rbm]
-        relay = _Relay(whole, callbacks, lambda now=now: publish(now))  # type: ignore[misc]
+        relay = _Relay(whole, callbacks, [*trained, rbm])
         title = f"layer {number + 1} of {len(layers)} ({rbm.n_features_in_}-{rbm.n_components})"
         try:
             rbm._training(
                 engine,
                 Units(rows_of(0), data.dtype),
                 rows_of,
-                None if held_out is None else below.rows(held_out, 0, of_held_out=True),
+                None if held_out is None else below.rows(held_out.rows, 0, of_held_out=True),
                 before,
                 [relay],
                 title,
@@ -144,7 +142,7 @@ def train_layers(
         except FloatingPointError as error:
             raise FloatingPointError(f"{title}: {error}") from None
         finally:
-            publish(now)
+            whole.rbms_ = [*trained, rbm]
         trained.append(rbm)
 
 
