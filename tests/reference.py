@@ -4,7 +4,8 @@ Section numbers are those of docs/numerics.md, from which alone this page is wri
 nothing of harmonium and is meant to be read, not to be fast.
 
 Part I (sections 2 to 6) gives the *same bits* as the binary path. Part II is the plain float64
-mathematics of the model, without quantisation, for tests of correctness and statistics.
+mathematics of the model, without quantisation, for tests of correctness and statistics. Part III
+(section 7) is that of feed-forward networks.
 
 Arrays: `v` (n, V) and `h` (n, H) are boolean, `W` (V, H), `b` (V,) and `c` (H,) float32.
 """
@@ -40,6 +41,7 @@ STREAM_CD_START = 3  # hidden units that start a CD chain from data
 STREAM_SHUFFLE = 4  # order of the rows of a shuffled epoch
 STREAM_FLIP = 5  # the flipped pixel of the stochastic pseudo-likelihood
 STREAM_BINARIZE = 6  # stochastic binarisation of images
+STREAM_DROPOUT = 7  # 1 where a unit is kept
 
 LOW_HALF = 128  # added to the stream where the low 16 bits of a draw are read
 MASK32 = 0xFFFF_FFFF
@@ -617,3 +619,169 @@ def pseudo_log_likelihood_exact64(
         # log sigma(a) = -softplus(-a), with a = F(flipped) - F(v)
         total -= softplus64(F - free_energy64(flipped, W, b, c))
     return total
+
+
+# ==================================================================================================
+# Part III: networks of dense layers in float64 (section 7)
+# ==================================================================================================
+
+
+@dataclass
+class Dense64:
+    """A layer f(xW + c), and what the optimiser remembers of (W, c)."""
+
+    W: Floats64
+    c: Floats64
+    activation: str = "sigmoid"  # or "identity"; not used in the last layer
+    dropout: float = 0.0  # of its inputs
+    first: tuple[Floats64, Floats64] | None = None  # velocity, or Adam's first moment
+    second: tuple[Floats64, Floats64] | None = None
+
+    def __post_init__(self) -> None:
+        self.W, self.c = (np.array(a, dtype=np.float64) for a in (self.W, self.c))
+        self.first = self.first or (np.zeros_like(self.W), np.zeros_like(self.c))
+        self.second = self.second or (np.zeros_like(self.W), np.zeros_like(self.c))
+
+
+@dataclass(frozen=True)
+class NetworkRule64:
+    """How a network is trained."""
+
+    loss: str
+    optimizer: str = "sgd"
+    l2: float = 0.0
+    max_norm: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    seed: int = 0
+
+
+def kept_units(layers: list[Dense64], n_rows: int, seed: int, step: int) -> list[Bools]:
+    """Which inputs of each layer update number `step` keeps (section 7).
+
+    The units of all layers stand in one row, each layer's inputs from a multiple of 64 on.
+    """
+    n_inputs = [len(layer.W) for layer in layers]
+    first = np.cumsum([0] + [-(-n // 64) * 64 for n in n_inputs])
+    p = np.ones((n_rows, first[-1]), F32)
+    for layer, begin, end in zip(layers, first, first[1:], strict=False):
+        p[:, begin:end] = F32(1 - layer.dropout)
+    kept = bernoulli(p, seed, step=step, stream=STREAM_DROPOUT)
+    return [kept[:, begin : begin + n] for begin, n in zip(first, n_inputs, strict=False)]
+
+
+def forward64(
+    layers: list[Dense64], x: ArrayLike, kept: list[Bools] | None = None
+) -> tuple[list[Floats64], list[Floats64]]:
+    """What goes into each layer, and its sums xW + c."""
+    inputs, sums = [], []
+    y = np.asarray(x, dtype=np.float64)
+    for n, layer in enumerate(layers):
+        if kept is not None and layer.dropout > 0:
+            y = y * kept[n] / (1 - layer.dropout)
+        inputs.append(y)
+        sums.append(y @ layer.W + layer.c)
+        y = sigmoid64(sums[-1]) if layer.activation == "sigmoid" else sums[-1]
+    return inputs, sums
+
+
+def outputs64(loss: str, sums: Floats64) -> Floats64:
+    """What the loss makes of the last layer's sums."""
+    if loss == "softmax_cross_entropy":
+        e = np.exp(sums - sums.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+    return sigmoid64(sums) if loss == "sigmoid_cross_entropy" else sums
+
+
+def losses64(
+    loss: str, sums: Floats64, targets: ArrayLike, class_weights: ArrayLike | None = None
+) -> Floats64:
+    """The loss of each row: `targets` are labels for softmax, else rows of values."""
+    if loss == "softmax_cross_entropy":
+        labels = np.asarray(targets)
+        weights = 1.0 if class_weights is None else np.asarray(class_weights, np.float64)[labels]
+        return -weights * np.log(outputs64(loss, sums)[np.arange(len(labels)), labels])
+    t = np.asarray(targets, dtype=np.float64)
+    if loss == "sigmoid_cross_entropy":
+        return (t * softplus64(-sums) + (1 - t) * softplus64(sums)).sum(axis=1)
+    return 0.5 * ((sums - t) ** 2).sum(axis=1)
+
+
+def errors64(sums: Floats64, labels: ArrayLike) -> int:
+    """Rows whose largest output is another than their class's."""
+    return int((sums.max(axis=1) > sums[np.arange(len(sums)), np.asarray(labels)]).sum())
+
+
+def network_gradient64(
+    layers: list[Dense64],
+    loss: str,
+    x: ArrayLike,
+    targets: ArrayLike,
+    class_weights: ArrayLike | None = None,
+    kept: list[Bools] | None = None,
+) -> list[tuple[Floats64, Floats64]]:
+    """The gradient of the mean of the rows' losses by each layer's W and c: backpropagation."""
+    inputs, sums = forward64(layers, x, kept)
+    t = targets
+    if loss == "softmax_cross_entropy":
+        t = np.eye(sums[-1].shape[1])[np.asarray(targets)]
+    # Each of the three losses goes with outputs for which this is its gradient by the sums.
+    delta = (outputs64(loss, sums[-1]) - np.asarray(t, dtype=np.float64)) / len(inputs[0])
+    if loss == "softmax_cross_entropy" and class_weights is not None:
+        delta = delta * np.asarray(class_weights, np.float64)[np.asarray(targets)][:, None]
+    gradient = []
+    for n in reversed(range(len(layers))):
+        gradient.append((inputs[n].T @ delta, delta.sum(axis=0)))
+        if n > 0:
+            delta = delta @ layers[n].W.T
+            if kept is not None and layers[n].dropout > 0:
+                delta = delta * kept[n] / (1 - layers[n].dropout)
+            if layers[n - 1].activation == "sigmoid":
+                y = sigmoid64(sums[n - 1])
+                delta = delta * y * (1 - y)
+    return gradient[::-1]
+
+
+def network_update64(
+    layers: list[Dense64],
+    rule: NetworkRule64,
+    x: ArrayLike,
+    targets: ArrayLike,
+    *,
+    step: int,
+    learning_rate: float,
+    momentum: float = 0.0,
+    class_weights: ArrayLike | None = None,
+) -> tuple[float, int]:
+    """One update, in place, after `step` others (section 7).
+
+    Returns the sum of the rows' losses before it, and their errors.
+    """
+    kept = kept_units(layers, len(np.asarray(x)), rule.seed, step)
+    sums = forward64(layers, x, kept)[1][-1]
+    loss = losses64(rule.loss, sums, targets, class_weights).sum()
+    errors = errors64(sums, targets) if rule.loss == "softmax_cross_entropy" else 0
+    gradient = network_gradient64(layers, rule.loss, x, targets, class_weights, kept)
+    for layer, gradients in zip(layers, gradient, strict=True):
+        # Biases do not decay.
+        for n, (w, g, l2) in enumerate(
+            zip((layer.W, layer.c), gradients, (rule.l2, 0.0), strict=True)
+        ):
+            g = g + l2 * w
+            first, second = layer.first[n], layer.second[n]
+            if rule.optimizer == "sgd":
+                w -= learning_rate * g
+            elif rule.optimizer == "momentum":
+                first[...] = momentum * first - learning_rate * g
+                w += first
+            else:  # Kingma & Ba 2015, algorithm 1
+                first[...] = rule.beta1 * first + (1 - rule.beta1) * g
+                second[...] = rule.beta2 * second + (1 - rule.beta2) * g**2
+                m = first / (1 - rule.beta1 ** (step + 1))
+                v = second / (1 - rule.beta2 ** (step + 1))
+                w -= learning_rate * m / (np.sqrt(v) + rule.epsilon)
+        if rule.max_norm > 0:
+            norms = np.linalg.norm(layer.W, axis=0)
+            layer.W *= np.minimum(1, rule.max_norm / np.maximum(norms, rule.max_norm))
+    return float(loss), errors

@@ -17,11 +17,12 @@ from test_isa import python
 from harmonium import _core
 
 F32 = np.float32
-V, H, N = 70, 67, 6
+V, H, K, N = 70, 67, 5, 6
 W, B, C = random_model(V, H, seed=0)
 V_BITS, H_BITS = random_bits(N, V, seed=1), random_bits(N, H, seed=2)
 WORDS_V, WORDS_H = packed(V_BITS), packed(H_BITS)
 P = random_reals(N, V, seed=3)
+LABELS = np.arange(N, dtype=np.int32) % K
 
 ERRORS = (TypeError, ValueError, RuntimeError)  # pybind11's failed casts of objects are the last
 
@@ -42,6 +43,21 @@ def trainer_arguments(**other: Any) -> dict[str, Any]:
     return {**arguments, "precision": "auto", "n_threads": 1, **other}
 
 
+def network(loss: str = "softmax_cross_entropy") -> _core.Network:
+    return _core.Network(*network_arguments(loss=loss).values())
+
+
+def network_arguments(**other: Any) -> dict[str, Any]:
+    """Two layers with all that an optimiser may want."""
+    layers = []
+    for shape, dropout in (((V, H), 0.2), ((H, K), 0.5)):
+        pair = [(np.full(shape, 0.01, F32), empty(shape[1])) for _ in range(3)]
+        layers.append((*pair[0], "sigmoid", dropout, tuple(pair[1:])))
+    arguments = {"layers": layers, "loss": "softmax_cross_entropy", "optimizer": "adam", "l2": 0.1}
+    arguments |= {"max_norm": 1.0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "seed": 1}
+    return {**arguments, "n_threads": 1, **other}
+
+
 def rows() -> _core.Rows:
     return _core.Rows.bits(WORDS_V, V)
 
@@ -52,6 +68,7 @@ def empty(*shape: int, dtype: Any = F32) -> np.ndarray:
 
 SPARSE = np.array([0, 2, 2, 3]), np.array([1, 4, 0], np.int32), np.array([0.5, 1, 0.25], F32)
 INT, REAL, WORD, ROWS, OUT, FLAG = "int", "real", "word", "rows", "out", "flag"
+LAYERS = "layers"  # see test_network.py
 
 # Every function and method: how to get it, arguments that fit, and what each of them is. Arrays are
 # "out" where they are written and "in" where they are read.
@@ -92,6 +109,16 @@ CALLS: dict[str, Call] = {
         lambda: [_core.Rows.bytes(H_BITS), empty(N, V)],
         [ROWS, OUT],
     ),
+    "draw_hidden": (
+        lambda: rbm().draw_hidden,
+        lambda: [rows(), empty(N, 2, dtype=np.uint64), 1, 0, 8, 0],
+        [ROWS, OUT, INT, INT, INT, INT],
+    ),
+    "draw_visible": (
+        lambda: rbm().draw_visible,
+        lambda: [_core.Rows.bytes(H_BITS), empty(N, 2, dtype=np.uint64), 1, 0, 8, 0],
+        [ROWS, OUT, INT, INT, INT, INT],
+    ),
     "preactivations": (lambda: rbm().preactivations, lambda: [rows(), empty(N, H)], [ROWS, OUT]),
     "gibbs": (
         lambda: rbm().gibbs,
@@ -123,6 +150,26 @@ CALLS: dict[str, Call] = {
         lambda: [rows(), np.arange(N), 0, N, 2, 0, 0.1, 0.0],
         [ROWS, "in", INT, INT, INT, INT, REAL, REAL],
     ),
+    "Network": (
+        lambda: _core.Network,
+        lambda: list(network_arguments().values()),
+        [LAYERS, WORD, WORD, REAL, REAL, REAL, REAL, REAL, INT, INT],
+    ),
+    "Network.predict": (
+        lambda: network().predict,
+        lambda: [rows(), 2, empty(N, K)],
+        [ROWS, INT, OUT],
+    ),
+    "Network.train": (
+        lambda: network().train,
+        lambda: [rows(), LABELS, np.ones(K, F32), np.arange(N), 0, N, 2, 0, 0.1, 0.0],
+        [ROWS, "in", "in", "in", INT, INT, INT, INT, REAL, REAL],
+    ),
+    "Network.train on values": (
+        lambda: network("squared_error").train,
+        lambda: [rows(), _core.Rows.real(P[:, :K]), None, np.arange(N), 0, N, 2, 0, 0.1, 0.0],
+        [ROWS, ROWS, "any", "in", INT, INT, INT, INT, REAL, REAL],
+    ),
     "philox": (lambda: _core.philox, lambda: [empty(3, 4, dtype=np.uint32), 1], ["any", INT]),
     "set_isa": (lambda: _core.set_isa, lambda: ["baseline"], [WORD]),
     "force_way": (lambda: _core.force_way, lambda: ["none"], [WORD]),
@@ -136,6 +183,9 @@ MAY_BE_NONE = {
     ("gibbs", 8),
     ("Trainer", 4),
     ("Trainer.run", 1),
+    ("Network.train", 2),
+    ("Network.train", 3),
+    ("Network.train on values", 3),
 }
 
 
@@ -181,7 +231,7 @@ def test_every_function_is_in_the_table() -> None:
     members -= {"NOT_BINARY", "OUT_OF_RANGE", "Diverged"}
     members -= {"active_isa", "available_isas", "in_forked_child"}  # take no arguments
     members.remove("Rows")
-    for kind in (_core.Rows, _core.Rbm, _core.Trainer):
+    for kind in (_core.Rows, _core.Rbm, _core.Trainer, _core.Network):
         members |= {
             f"{kind.__name__}.{name}"
             for name in dir(kind)
@@ -276,6 +326,7 @@ def test_what_is_no_array(name: str, place: int) -> None:
         assert_refused(name, place, other, repr(other))
 
 
+ORDERS = {("Trainer.run", 1), ("Network.train", 3), ("Network.train on values", 3)}
 # Where any number of rows (axis 0) or of columns (1) is right.
 ANY_SIZE = {
     ("Rows.bits", 0, 0),
@@ -296,7 +347,7 @@ def test_sizes_that_do_not_fit(name: str, place: int) -> None:
         for by in (1, -1):
             shape = list(good.shape)
             shape[axis] += by
-            if (name, place, axis) in ANY_SIZE or ((name, place) == ("Trainer.run", 1) and by > 0):
+            if (name, place, axis) in ANY_SIZE or ((name, place) in ORDERS and by > 0):
                 continue  # an order may be longer than what is asked of it
             assert_refused(name, place, np.zeros(shape, good.dtype), f"{shape} for {good.shape}")
 
@@ -357,6 +408,20 @@ def test_other_scalars_that_do_not_fit(name: str, place: int) -> None:
         ("Trainer.run", 3, 2**63 - 1),
         ("Trainer.run", 4, 0),
         ("Trainer.run", 4, -1),
+        ("draw_hidden", 4, 128),
+        ("draw_visible", 4, 2**32 - 1),
+        ("Network.predict", 1, 0),
+        ("Network.predict", 1, 3),
+        ("Network.predict", 1, -(2**63)),
+        *(
+            (name, place, value)
+            for name in ("Network.train", "Network.train on values")
+            for place, value in (
+                *((4, -1), (4, 1), (4, 2**63 - 1)),
+                *((5, -1), (5, N + 1), (5, 2**63 - 1)),
+                *((6, 0), (6, -1)),
+            )
+        ),
         ("Rows.bits", 1, -1),
         ("Rows.bits", 1, 64),
         ("Rows.bits", 1, 129),
@@ -377,6 +442,10 @@ def test_huge_numbers_that_are_right() -> None:
     call_with("sample_bernoulli", 5, 2**32 - 1)
     call_with("Trainer.run", 4, 2**63 - 1)
     call_with("Trainer.run", 5, 2**64 - 1)
+    call_with("draw_hidden", 3, 2**64 - 1)
+    call_with("draw_visible", 5, 2**32 - 1)
+    call_with("Network.train", 6, 2**63 - 1)
+    call_with("Network.train", 7, 2**56 - 1)
     call_with("sigmoid", 2, 2**31 - 1)
     call_with("sigmoid", 2, -(2**31))
 
@@ -407,6 +476,9 @@ def test_orders_of_rows_that_are_not_there(place: int) -> None:
     order = np.array([0, 1, place, 2, 3, 4])
     with pytest.raises(ValueError, match="order names a row that is not there"):
         call_with("Trainer.run", 1, order)
+    for name, _ in ORDERS - {("Trainer.run", 1)}:
+        with pytest.raises(ValueError, match="order names a row that is not there"):
+            call_with(name, 3, order)
     with pytest.raises(ValueError, match="order names a row that is not there"):
         rows().copy_values(order, empty(6, V))
 
@@ -532,6 +604,14 @@ def test_arrays_live_as_long_as_what_was_made_of_them() -> None:
     other = WORDS_H.copy()
     trainer(chains=other).run(rows(), None, 0, N, 2, 0, 0.1, 0.5)
     assert np.array_equal(chains, other)
+    predicted = []
+    for spoil in (litter, lambda: None):
+        net = network()  # its arrays have no other owner
+        spoil()
+        net.train(rows(), LABELS, None, None, 0, N, 2, 0, 0.1, 0.0)
+        predicted.append(empty(N, K))
+        net.predict(rows(), 2, predicted[-1])
+    assert same_bits(*predicted)
 
 
 PREAMBLE = """
@@ -548,10 +628,19 @@ def trainer(chains):
     return _core.Trainer(W, b, c, chains, None, None, None, 1, True, 0.0, 0.0, 0, "auto", 1)
 none = np.zeros((1, 1), np.uint64)
 three = _core.Rows.bytes(np.ones((50, 3), bool))
+layer = (W.copy(), c.copy(), "sigmoid", 0.0, ())
+network = _core.Network([layer], "softmax_cross_entropy", "sgd", 0., 0., .9, .999, 1e-8, 0, 1)
+labels = np.zeros(50, np.int32)
 """
 
 # Each of these read or wrote memory that is not the arrays' own.
 CRASHES = {
+    "a list of layers that was emptied": (
+        "layers = [(np.full((300, 400), .01, F32), np.zeros(400, F32), 'sigmoid', 0., ())];"
+        "n = _core.Network(layers, 'squared_error', 'sgd', 0., 0., .9, .999, 1e-8, 0, 1);"
+        "layers.clear();"
+        "n.predict(_core.Rows.real(np.ones((2, 300), F32)), 1, np.zeros((2, 400), F32))"
+    ),
     "rows with bits past their units": (
         "rbm.cd_gradient(_core.Rows.bits(np.full((50, 1), ones), 3), np.zeros((50, 1), np.uint64),"
         "1, False, 0, 0, *gradient)"
@@ -586,6 +675,25 @@ CRASHES = {
     "batches whose end overflows": "trainer(none).run(three, None, 2**62, 2**62, 1, 0, 0.1, 0.0)",
     "an order whose end overflows": (
         "trainer(none).run(three, np.arange(4), 2**62, 2**62, 1, 0, 0.1, 0.0)"
+    ),
+    "states drawn into those they are drawn from": (
+        "one = np.full((500, 1), ones)\n"
+        "m = _core.Rbm(*random_model(2, 60, seed=0), 'auto', 1)\n"
+        "m.draw_hidden(_core.Rows.bits(one, 2), one, 0, 0, 0, 0)\n"
+        "m.draw_visible(_core.Rows.bits(one, 60), one, 0, 0, 0, 0)"
+    ),
+    "a network's batches whose end overflows": (
+        "network.train(three, labels, None, None, 2**62, 2**62, 1, 0, 0.1, 0.0)"
+    ),
+    "a label far from any": (
+        "labels[7] = 2**31 - 1\nnetwork.train(three, labels, None, None, 0, 50, 9, 0, 0.1, 0.0)"
+    ),
+    "a network of one array": (
+        "d = (W[:2], W[0], 'sigmoid', 0.5, ((W[:2], W[1]), (W[:2], W[1])))\n"
+        "n = _core.Network([d, d], 'softmax_cross_entropy', 'adam', .1, 1., .9, .9, 0., 0, 1)\n"
+        "two = _core.Rows.real(W[:2])\n"
+        "n.train(two, labels[:2], None, None, 0, 2, 2, 0, 0.1, 0.0)\n"
+        "n.predict(two, 2, W[:2])"
     ),
     "pseudo-likelihood without visible units": (
         "m = _core.Rbm(np.zeros((0, 1), F32), np.zeros(0, F32), np.zeros(1, F32), 'auto', 1)\n"

@@ -82,7 +82,8 @@ std::unique_ptr<PyNetwork> make_network(const py::list& given, const std::string
         // What was dropped is told from a sigmoid's value alone.
         require(layer.dropout == 0 || below.activation == Activation::sigmoid, "only sigmoid units can be dropped");
     }
-    return std::make_unique<PyNetwork>(std::move(layers), options, n_threads, given);
+    // A tuple of its own: the caller may empty the list.
+    return std::make_unique<PyNetwork>(std::move(layers), options, n_threads, py::tuple(given));
 }
 
 void predict(PyNetwork& self, const PyRows& data, Index n_layers, const py::array& out) {
@@ -104,6 +105,7 @@ py::tuple train(PyNetwork& self, const PyRows& data, const py::object& targets, 
     Targets to;
     if (py::isinstance<PyRows>(targets)) {
         require(!network.is_classifier(), "this loss wants labels");
+        require(class_weights.is_none(), "there are no classes to weigh");
         to.values = &py::cast<const PyRows&>(targets).rows;
         require(to.values->rows() == data.rows.rows() && to.values->cols() == network.outputs(),
                 "the targets must have a row for each of the data, and the network's outputs");

@@ -108,6 +108,7 @@ struct Product {
 // Adam's step (Kingma & Ba 2015, algorithm 1), the corrections for the moments' start already in `rate` and `epsilon`.
 struct AdamRule {
     float beta1, beta2;
+    float rest1, rest2;  // 1 − β, rounded once
     float rate, epsilon;
     float decay;  // added to the gradient, times w
 };

@@ -41,10 +41,11 @@ Network::Network(std::vector<DenseLayer> layers, NetworkOptions options, int n_t
 }
 
 // Either all threads or one: a team that shrinks is started anew when it grows.
-int Network::threads_for_product(const DenseLayer& layer, Index rows) const {
+int Network::team(double work) const { return threads_for(work, n_threads_) > 1 ? n_threads_ : 1; }
+
+int Network::team_for_product(const DenseLayer& layer, Index rows) const {
     constexpr double flop_per_work = 100;  // a nanosecond of one core at half of its peak
-    const double flop = 2.0 * static_cast<double>(rows * layer.inputs() * layer.outputs());
-    return threads_for(flop / flop_per_work, n_threads_) > 1 ? n_threads_ : 1;
+    return team(2.0 * static_cast<double>(rows * layer.inputs() * layer.outputs()) / flop_per_work);
 }
 
 // ---- forward ----
@@ -105,11 +106,11 @@ View<const float> Network::take_inputs(const Batch& batch, const Update& update)
         return all.row_range(batch.begin, batch.begin + batch.count);
     const View<float> x = values_[0].view(batch.count, inputs());
     const double work = static_cast<double>(x.rows * x.cols) / 4;
-    parallel_ranges(x.rows, threads_for(work, n_threads_) > 1 ? n_threads_ : 1, [&](Index begin, Index end, int) {
+    parallel_ranges(x.rows, team(work), [&](Index begin, Index end, int) {
         for (Index r = begin; r < end; ++r) batch.rows.copy_values(batch.row(r), x.row(r));
     });
     if (layer(0).dropout > 0)
-        parallel_ranges(ceil_div(x.cols, block_width), n_threads_, [&](Index begin, Index end, int thread) {
+        parallel_ranges(ceil_div(x.cols, block_width), team(work), [&](Index begin, Index end, int thread) {
             drop(0, update, {begin * block_width, std::min(end * block_width, x.cols)}, x, thread);
         });
     return x;
@@ -130,7 +131,7 @@ void Network::drop(Index l, const Update& update, Range units, View<float> x, in
 void Network::forward(Index l, View<const float> x, View<float> y, const Update& update) {
     const DenseLayer& layer = this->layer(l);
     const bool drops = !is_last(l) && this->layer(l + 1).dropout > 0;
-    const int n_threads = threads_for_product(layer, x.rows);
+    const int n_threads = team_for_product(layer, x.rows);
     const Index blocks = ceil_div(y.cols, block_width);
     if (drops) std::fill_n(keep_.data(), y.cols, keep(l + 1));
     if (blocks >= n_threads || drops)
@@ -184,14 +185,12 @@ LossSums Network::compare(const Batch& batch, const Targets& targets, View<float
         errors[r] = 0;
     };
     const double work = static_cast<double>(y.rows * n) * 4;
-    parallel_ranges(y.rows, threads_for(work, n_threads_) > 1 ? n_threads_ : 1,
-                    [&](Index begin, Index end, int thread) {
-                        float* target = nullptr;
-                        if (!targets.labels)
-                            target = scratch_[static_cast<std::size_t>(thread)].strip.memory.reserve(2 * n);
-                        for (Index r = begin; r < end; ++r)
-                            targets.labels ? classified(r, y.row(r)) : approximated(r, y.row(r), target);
-                    });
+    parallel_ranges(y.rows, team(work), [&](Index begin, Index end, int thread) {
+        float* target = nullptr;
+        if (!targets.labels) target = scratch_[static_cast<std::size_t>(thread)].strip.memory.reserve(2 * n);
+        for (Index r = begin; r < end; ++r)
+            targets.labels ? classified(r, y.row(r)) : approximated(r, y.row(r), target);
+    });
     LossSums sums;
     for (Index r = 0; r < y.rows; ++r) {
         sums.loss += static_cast<double>(losses[r]);
@@ -267,7 +266,7 @@ void Network::backward(Index l, View<const float> x, View<float> delta, View<flo
     const DenseLayer& layer = this->layer(l);
     const Index strip_rows = std::clamp<Index>(strip_weights / layer.outputs(), 10, 512);
     const Index strips = ceil_div(layer.inputs(), strip_rows);
-    parallel_ranges(strips, threads_for_product(layer, x.rows), [&](Index begin, Index end, int thread) {
+    parallel_ranges(strips, team_for_product(layer, x.rows), [&](Index begin, Index end, int thread) {
         if (begin == 0) step_biases(l, delta, update);
         for (Index strip = begin; strip < end; ++strip) {
             const Range units{strip * strip_rows, std::min((strip + 1) * strip_rows, layer.inputs())};
@@ -282,7 +281,8 @@ void Network::backward(Index l, View<const float> x, View<float> delta, View<flo
 void Network::limit_norms(Index l) {
     const DenseLayer& layer = this->layer(l);
     const Index blocks = ceil_div(layer.outputs(), block_width);
-    parallel_ranges(blocks, n_threads_, [&](Index begin, Index end, int) {
+    const double work = static_cast<double>(layer.inputs() * layer.outputs()) / 8;
+    parallel_ranges(blocks, team(work), [&](Index begin, Index end, int) {
         const Index first = begin * block_width, n = std::min(end * block_width, layer.outputs()) - first;
         const View<float> w{layer.w.data + first, layer.w.rows, n, layer.w.stride};
         float* squares = norms_.data() + first;
@@ -292,8 +292,9 @@ void Network::limit_norms(Index l) {
         bool any = false;
         for (Index j = 0; j < n; ++j) {
             const auto square = static_cast<double>(squares[j]);
-            any = any || square > most;
-            squares[j] = square > most ? static_cast<float>(std::sqrt(most / square)) : 1.0f;
+            const bool is_long = square > most && std::isfinite(square);  // what is not diverges
+            any = any || is_long;
+            squares[j] = is_long ? static_cast<float>(std::sqrt(most / square)) : 1.0f;
         }
         if (any) kernels().scale_columns_f32(squares, w);
     });
@@ -308,11 +309,15 @@ LossSums Network::train(const Batch& data, const Targets& targets, Index batch_s
         const bool is_adam = options_.optimizer == Optimizer::adam;
         Update update{step, learning_rate, momentum, (is_adam ? 1.0 : -learning_rate) / static_cast<double>(rows), {}};
         if (is_adam) {
-            const auto t = static_cast<double>(step + 1);
+            const double t = static_cast<double>(step) + 1;
             const double second = std::sqrt(1 - std::pow(options_.beta2, t));
-            update.adam = {static_cast<float>(options_.beta1), static_cast<float>(options_.beta2),
+            update.adam = {static_cast<float>(options_.beta1),
+                           static_cast<float>(options_.beta2),
+                           static_cast<float>(1 - options_.beta1),
+                           static_cast<float>(1 - options_.beta2),
                            static_cast<float>(learning_rate * second / (1 - std::pow(options_.beta1, t))),
-                           static_cast<float>(options_.epsilon * second), static_cast<float>(options_.l2)};
+                           static_cast<float>(options_.epsilon * second),
+                           static_cast<float>(options_.l2)};
         }
         if (layer(0).dropout > 0) std::fill_n(keep_.data(), inputs(), keep(0));
         const auto at = [](Index l) { return static_cast<std::size_t>(l); };

@@ -96,7 +96,8 @@ class Network {
     const DenseLayer& layer(Index l) const { return layers_[static_cast<std::size_t>(l)]; }
     bool is_last(Index l) const { return l + 1 == n_layers(); }
     float keep(Index l) const { return static_cast<float>(1 - layer(l).dropout); }
-    int threads_for_product(const DenseLayer& layer, Index rows) const;
+    int team(double work) const;
+    int team_for_product(const DenseLayer& layer, Index rows) const;
 
     View<const float> take_inputs(const Batch& batch, const Update& update);
     void drop(Index l, const Update& update, Range units, View<float> x, int thread);

@@ -60,10 +60,12 @@ def write_onnx(module: Any, n_inputs: int, path: str | os.PathLike[str]) -> None
     """
     import torch
 
-    if find_spec("onnx") is None:
-        raise ImportError(
-            "to_onnx needs the package onnx, which is not installed: pip install onnx"
-        )
+    for package in ("onnx", "onnxscript"):
+        if find_spec(package) is None:
+            raise ImportError(
+                f"to_onnx needs the package {package}, which is not installed: "
+                "pip install onnx onnxscript"
+            )
     with write_atomically(path) as temporary:
         torch.onnx.export(
             module,
@@ -71,8 +73,10 @@ def write_onnx(module: Any, n_inputs: int, path: str | os.PathLike[str]) -> None
             str(temporary),
             input_names=["X"],
             output_names=["Y"],
-            dynamic_axes={"X": {0: "n"}, "Y": {0: "n"}},
-            dynamo=False,
+            dynamic_shapes=({0: torch.export.Dim("rows")},),
+            external_data=False,
+            verbose=False,
+            dynamo=True,
         )
 
 
@@ -110,7 +114,7 @@ class TorchExport:
         Raises
         ------
         ImportError
-            torch, or the package onnx that it needs for this, is not installed.
+            torch, or a package that it needs for this (onnx, onnxscript), is not installed.
         OSError
             The file can't be written.
         """

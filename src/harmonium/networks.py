@@ -27,6 +27,7 @@ from harmonium.engine.protocol import (
     Rows,
 )
 from harmonium.network_training import (
+    N_MOMENTS,
     Examples,
     NetworkPlan,
     NetworkState,
@@ -162,6 +163,13 @@ class NetworkEstimator(BaseEstimator):
                 raise ValueError(
                     f"{where} was trained with {name}={theirs!r}, but this estimator has "
                     f"{name}={ours!r}"
+                )
+        if saved._state is not None:
+            n_moments = len(saved._state.arrays) // (2 * len(saved.coefs_)) - 1
+            if n_moments != N_MOMENTS[self._optimizer]:
+                raise ValueError(
+                    f"{where} was trained {'with' if n_moments else 'without'} momentum, but this "
+                    f"estimator has momentum={self.momentum!r}"
                 )
         return saved
 

@@ -178,6 +178,9 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], di
             text = metadata["harmonium"]
             header = _json_to_header(path, text)
             arrays = {name: opened.get_tensor(name) for name in sorted(opened.keys())}
+            for array in arrays.values():
+                if array.dtype.kind not in "biuf":  # bfloat16, where a package teaches NumPy that
+                    raise TypeError(f"dtype {array.dtype}")
     except (SafetensorError, TypeError, AttributeError) as error:  # the last two: bfloat16, float8
         raise _unreadable(path, f"it is damaged, cut short or of another kind ({error})") from error
     if text != _sealed(text[:_SEAL] + "}", arrays):

@@ -134,7 +134,7 @@ class RbmTraining(EpochLoop):
         super().__init__(estimator, engine, plan, state, publish, callbacks, title)
         self.steps_per_batch = plan.n_gibbs_steps
         self.rows_of = rows_of
-        self.rows = rows_of(state.epoch)
+        self.rows = rows_of(0)  # which are measured, by a resumed run too
         self.n_rows = self.rows.n_rows
         self.trainer = engine.trainer(state.arrays, plan.rule(state.seed), plan.precision)
         self.monitor = None

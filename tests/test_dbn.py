@@ -1,0 +1,317 @@
+"""The DBN and the deep autoencoder: stacking, going up and down, samples."""
+
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+
+from harmonium import DBN, BernoulliRBM, DBNClassifier, DeepAutoencoder, ops
+from harmonium.callbacks import Callback
+from harmonium.engine.protocol import Stream
+
+X, Y = load_digits(return_X_y=True)
+X = (X / 16).astype(np.float32)
+BITS = X > 0.5
+LAYER = BernoulliRBM(n_iter=3, algorithm="cd", learning_rate=0.1)
+
+
+def fitted(**parameters):
+    given = {"hidden_layer_sizes": (20, 12, 7), "rbm": LAYER, "random_state": 0} | parameters
+    return DBN(**given).fit(BITS)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def assert_same_layers(one, other):
+    assert len(one.rbms_) == len(other.rbms_)
+    for a, b in zip(one.rbms_, other.rbms_, strict=True):
+        np.testing.assert_array_equal(a.components_, b.components_)
+        np.testing.assert_array_equal(a.intercept_hidden_, b.intercept_hidden_)
+        np.testing.assert_array_equal(a.intercept_visible_, b.intercept_visible_)
+
+
+# ---------------------------------------------------------------------------------- stacking
+
+
+def test_the_lowest_layer_is_an_rbm_on_the_data():
+    dbn = fitted()
+    alone = BernoulliRBM(**dbn.rbms_[0].get_params(deep=False)).fit(BITS)
+    np.testing.assert_array_equal(alone.components_, dbn.rbms_[0].components_)
+    assert alone.history_.keys() == dbn.rbms_[0].history_.keys()
+
+
+def test_layers_above_are_trained_on_samples_drawn_afresh():
+    # One epoch at a time by hand: the states of epoch e are drawn at step e, in stream LAYER.
+    dbn = fitted(hidden_layer_sizes=(20, 12), rbm=BernoulliRBM(n_iter=2, shuffle=True))
+    lower, upper = dbn.rbms_
+    p = lower.transform(BITS.astype(np.float32))
+    twin = BernoulliRBM(**upper.get_params(deep=False)).set_params(n_iter=1)
+    states = [
+        ops.sample_bernoulli(p, lower._seed, step=epoch, stream=Stream.LAYER) for epoch in range(2)
+    ]
+    assert (states[0] != states[1]).any()
+    twin.fit(states[0])
+    # The second epoch: the first one's state goes on with other rows.
+    twin.n_iter = 2
+    from harmonium._visible import validate_units
+    from harmonium.engine import get_engine
+
+    engine = get_engine()
+    data = validate_units(twin, states[1], engine)
+    twin._training(engine, data, lambda epoch: data.rows, saved=twin).run()
+    np.testing.assert_array_equal(twin.components_, upper.components_)
+
+
+def test_layers_above_are_trained_on_means():
+    dbn = fitted(hidden_layer_sizes=(20, 12), layer_inputs="mean")
+    lower, upper = dbn.rbms_
+    twin = BernoulliRBM(**upper.get_params(deep=False)).fit(lower.transform(BITS))
+    # Real values: sums in float32, whose order depends on the number of threads alone.
+    np.testing.assert_allclose(twin.components_, upper.components_, rtol=1e-4, atol=1e-6)
+
+
+def test_one_size_and_prototypes():
+    assert len(fitted(hidden_layer_sizes=9).rbms_) == 1
+    rbms = (BernoulliRBM(n_iter=1), BernoulliRBM(n_iter=2, algorithm="cd"))
+    dbn = fitted(hidden_layer_sizes=(9, 8), rbm=rbms)
+    assert [rbm.n_iter_ for rbm in dbn.rbms_] == [1, 2]
+    assert fitted(rbm=None, hidden_layer_sizes=[5]).rbms_[0].n_iter_ == 10
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+def test_threads_leave_bits_alone(n_threads):
+    assert_same_layers(fitted(n_threads=3), fitted(n_threads=n_threads))
+
+
+def test_kinds_of_rows_give_the_same():
+    dbn = fitted()
+    for rows in (BITS.astype(np.float64), BITS.astype(np.uint8), scipy.sparse.csr_array(BITS)):
+        assert_same_layers(dbn, DBN(**dbn.get_params(deep=False)).fit(rows))
+
+
+def test_partial_fit():
+    dbn = DBN((20, 12), rbm=LAYER, random_state=0)
+    for part in np.array_split(BITS, 9):
+        dbn.partial_fit(part)
+    assert [rbm.n_iter_ for rbm in dbn.rbms_] == [9, 9]
+    first = BernoulliRBM(**dbn.rbms_[0].get_params(deep=False))
+    for part in np.array_split(BITS, 9):
+        first.partial_fit(part)
+    np.testing.assert_array_equal(first.components_, dbn.rbms_[0].components_)
+    assert dbn.transform(BITS).shape == (len(BITS), 12)
+
+
+def test_diverged_layer_is_named_and_those_below_are_kept():
+    rbms = [LAYER, BernoulliRBM(n_iter=5, learning_rate=3e38, momentum=0.9), LAYER]
+    dbn = DBN((20, 12, 7), rbm=rbms, random_state=0)
+    with pytest.raises(FloatingPointError, match=r"layer 2 of 3 \(20-12\): training diverged"):
+        dbn.fit(BITS)
+    assert len(dbn.rbms_) == 2
+    assert np.isfinite(dbn.transform(BITS)).all()
+
+
+def test_callbacks_see_the_dbn_and_each_layer():
+    seen = []
+
+    class Watch(Callback):
+        def on_epoch_end(self, estimator, epoch, metrics):
+            seen.append((self.title, epoch, len(estimator.rbms_), "pseudo_likelihood" in metrics))
+
+    fitted(hidden_layer_sizes=(9, 8), rbm=BernoulliRBM(n_iter=2), callbacks=[Watch()])
+    first, second = "layer 1 of 2 (64-9)", "layer 2 of 2 (9-8)"
+    assert seen == [(first, 1, 1, True), (first, 2, 1, True),
+                    (second, 1, 2, True), (second, 2, 2, True)]  # fmt: skip
+
+
+def test_a_prototypes_callback_stops_its_layer():
+    rbm = BernoulliRBM(n_iter=5, callbacks=lambda rbm, epoch, metrics: epoch == 2)
+    assert [rbm.n_iter_ for rbm in fitted(rbm=rbm).rbms_] == [2, 2, 2]
+
+
+def test_held_out_rows():
+    dbn = DBN((9, 8), rbm=LAYER, random_state=0).fit(BITS[:1000], X_val=BITS[1000:])
+    for rbm in dbn.rbms_:
+        assert "val_pseudo_likelihood" in rbm.history_
+
+
+# ------------------------------------------------------------------------------ up and down
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, bool])
+@pytest.mark.parametrize("layer", [None, 1, 2, 3, -1, -2])
+def test_up_and_down_are_the_formulas(dtype, layer):
+    dbn = fitted()
+    rows = BITS.astype(dtype)
+    count = {None: 3, -1: 3, -2: 2}.get(layer, layer)
+    h = BITS.astype(np.float64)
+    for rbm in dbn.rbms_[:count]:
+        h = sigmoid(h @ rbm.components_.T.astype(np.float64) + rbm.intercept_hidden_)
+    codes = dbn.transform(rows, layer=layer)
+    # 16-bit weights, then sums of float32.
+    np.testing.assert_allclose(codes, h, atol=1e-4)
+    assert codes.dtype == (np.float64 if dtype == np.float64 else np.float32)
+    v = h
+    for rbm in dbn.rbms_[count - 1 :: -1]:
+        v = sigmoid(v @ rbm.components_.astype(np.float64) + rbm.intercept_visible_)
+    np.testing.assert_allclose(dbn.inverse_transform(codes, layer=layer), v, atol=1e-3)
+    np.testing.assert_allclose(dbn.reconstruct(rows, layer=layer), v, atol=1e-3)
+
+
+@pytest.mark.parametrize("layer", [0, 4, -4, 1.0])
+def test_layers_that_are_not_there(layer):
+    with pytest.raises((ValueError, TypeError), match="layer must be"):
+        fitted().transform(BITS, layer=layer)
+
+
+def test_samples_have_the_models_distribution():
+    # Small enough to enumerate: p(v) = Σ_h p(v|h) p(h), with p(h) of the top RBM.
+    rng = np.random.default_rng(0)
+    dbn = DBN((3, 2), rbm=BernoulliRBM(n_iter=1), random_state=0).fit(rng.random((50, 4)) < 0.5)
+    for rbm, scale in zip(dbn.rbms_, (2.0, 1.5), strict=True):
+        rbm.components_ = rng.normal(0, scale, rbm.components_.shape).astype(np.float32)
+        rbm.intercept_hidden_ = rng.normal(0, 1, rbm.intercept_hidden_.shape).astype(np.float32)
+        rbm.intercept_visible_ = rng.normal(0, 1, rbm.intercept_visible_.shape).astype(np.float32)
+    lower, top = dbn.rbms_
+    h = (np.arange(8)[:, None] >> np.arange(3) & 1).astype(float)
+    v = (np.arange(16)[:, None] >> np.arange(4) & 1).astype(float)
+    log_p = -top.free_energy(h)
+    p_h = np.exp(log_p - log_p.max())
+    p_h /= p_h.sum()
+    on = sigmoid(h @ lower.components_ + lower.intercept_visible_)  # 8 × 4
+    p_v = np.prod(np.where(v[:, None, :] == 1, on, 1 - on), axis=2) @ p_h
+    n = 40_000
+    drawn = dbn.sample(n, n_steps=50)
+    counts = np.bincount(drawn @ (1 << np.arange(4)), minlength=16)
+    chi2 = np.sum((counts - n * p_v) ** 2 / (n * p_v))
+    assert chi2 < 45  # 15 degrees of freedom: above in one of 10 000 runs
+    mean = dbn.sample(n, n_steps=50, return_probabilities=True).mean(axis=0)
+    np.testing.assert_allclose(mean, p_v @ v, atol=0.01)  # four standard errors and more
+
+
+def test_samples_are_drawn_anew_and_reproducible():
+    one, other = fitted(), fitted()
+    first, second = one.sample(5, 3), one.sample(5, 3)
+    assert (first != second).any()
+    np.testing.assert_array_equal(first, other.sample(5, 3))
+    np.testing.assert_array_equal(second, other.sample(5, 3))
+    started = one.sample(5, 1, init=BITS[:5])
+    assert started.shape == (5, 64)
+    assert started.dtype == np.bool_
+    with pytest.raises(ValueError, match="init must have n_samples=5 rows, got 4"):
+        one.sample(5, init=BITS[:4])
+
+
+# -------------------------------------------------------------------------------- autoencoder
+
+
+def test_autoencoder_beats_pca():
+    train, test = X[:1200], X[1200:]
+    model = DeepAutoencoder(
+        (100, 10), code_activation="identity", rbm=LAYER, random_state=0, max_iter=60,
+        batch_size=20, learning_rate=0.01,
+    ).fit(train)  # fmt: skip
+    pca = PCA(10).fit(train)
+    theirs = np.mean((pca.inverse_transform(pca.transform(test)) - test) ** 2)
+    ours = np.mean((model.reconstruct(test) - test) ** 2)
+    assert ours < 0.75 * theirs  # 0.013 and 0.021
+
+
+@pytest.mark.parametrize("code", ["sigmoid", "identity"])
+def test_autoencoder_is_its_formulas(code):
+    model = DeepAutoencoder(
+        (20, 5), code_activation=code, rbm=LAYER, random_state=0, max_iter=3
+    ).fit(X)
+    values = X.astype(np.float64)
+    for at, (W, c) in enumerate(zip(model.coefs_, model.intercepts_, strict=True)):
+        values = values @ W.astype(np.float64) + c
+        if not (at == 1 and code == "identity"):
+            values = sigmoid(values)
+        if at == 1:
+            codes = values
+    np.testing.assert_allclose(model.transform(X), codes, atol=1e-5)
+    np.testing.assert_allclose(model.reconstruct(X), values, atol=1e-5)
+    np.testing.assert_array_equal(model.inverse_transform(model.transform(X)), model.reconstruct(X))
+    expected = np.sum(X * np.log(values) + (1 - X) * np.log(1 - values), axis=1)
+    np.testing.assert_allclose(model.score_samples(X), expected, rtol=1e-4)
+    assert model.score(X) == pytest.approx(expected.mean(), rel=1e-5)
+
+
+def test_autoencoder_begins_as_the_unrolled_dbn():
+    model = DeepAutoencoder((20, 5), rbm=LAYER, random_state=0, max_iter=0).fit(BITS)
+    dbn = DBN((20, 5), rbm=LAYER, random_state=0).fit(BITS)
+    assert_same_layers(model, dbn)
+    np.testing.assert_allclose(model.reconstruct(BITS), dbn.reconstruct(BITS), atol=1e-3)
+
+
+def test_autoencoder_stops_by_its_validation_loss():
+    model = DeepAutoencoder(
+        (20, 5), rbm=LAYER, random_state=0, max_iter=500, early_stopping="patience", patience=2,
+        learning_rate=0.02, batch_size=20,
+    ).fit(X[:300], X_val=X[300:400])  # fmt: skip
+    losses = model.history_["val_loss"]
+    assert len(losses) == int(np.argmin(losses)) + 3 < 500
+    assert -model.score(X[300:400]) == pytest.approx(min(losses), rel=1e-4)
+    assert "error" not in model.history_
+
+
+@pytest.mark.parametrize(
+    "codes, message",
+    [
+        (np.zeros((3, 4)), "5 columns"),
+        (np.full((3, 5), np.nan), "nan"),
+        (np.full((3, 5), 2.0), "to 2"),
+    ],
+)
+def test_codes_that_do_not_fit(codes, message):
+    model = DeepAutoencoder((20, 5), rbm=LAYER, max_iter=0).fit(BITS)
+    with pytest.raises(ValueError, match=message):
+        model.inverse_transform(codes)
+
+
+# ------------------------------------------------------------------------------------- export
+
+
+def test_to_torch():
+    torch = pytest.importorskip("torch")
+    models = [
+        (fitted(), "transform"),
+        (DBNClassifier((20, 12), rbm=LAYER, random_state=0, max_iter=3).fit(X, Y), "predict_proba"),
+        (DeepAutoencoder((20, 5), rbm=LAYER, random_state=0, max_iter=3).fit(X), "transform"),
+    ]
+    for model, method in models:
+        module = model.to_torch()
+        assert isinstance(module, torch.nn.Sequential)
+        with torch.no_grad():
+            theirs = module(torch.from_numpy(X)).numpy()
+        np.testing.assert_allclose(theirs, getattr(model, method)(X), atol=1e-6)
+        before = getattr(model, method)(X)
+        with torch.no_grad():
+            module[0].weight.zero_()  # a copy
+        np.testing.assert_array_equal(getattr(model, method)(X), before)
+
+
+def test_export_without_its_packages(monkeypatch):
+    import sys
+
+    model = fitted()
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match="to_torch needs PyTorch, which is not installed"):
+        model.to_torch()
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's and onnxscript's about themselves
+def test_to_onnx(tmp_path):
+    pytest.importorskip("torch")
+    model, path = fitted(), tmp_path / "dbn.onnx"
+    onnx = pytest.importorskip("onnx", reason="torch writes ONNX with onnx and onnxscript")
+    pytest.importorskip("onnxscript", reason="torch writes ONNX with onnx and onnxscript")
+    model.to_onnx(path)
+    from onnx.reference import ReferenceEvaluator
+
+    session = ReferenceEvaluator(onnx.load(path))
+    for n in (1, 7):
+        (values,) = session.run(None, {"X": X[:n]})
+        np.testing.assert_allclose(values, model.transform(X[:n]), atol=1e-6)
