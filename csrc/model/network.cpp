@@ -13,7 +13,7 @@ constexpr Index line = 16;  // floats
 constexpr Index predicted_rows = 128;  // at a time: their values stay in the second-level cache
 // As many weights are read, used twice and written before the next: 64 KB.
 constexpr Index strip_weights = 16 * 1024;
-constexpr Index narrow = 16;  // outputs so few that a dot product over them wastes most of a vector
+constexpr Index narrow = 16;  // outputs, so few that vectors must lie along the inputs
 
 }  // namespace
 
@@ -28,6 +28,7 @@ Network::Network(std::vector<DenseLayer> layers, NetworkOptions options, int n_t
     values_.resize(layers_.size() + 1);
     deltas_.resize(layers_.size() + 1);
     x_.resize(layers_.size() + 1);
+    turned_.resize(layers_.size());
     scratch_.resize(static_cast<std::size_t>(n_threads_));
     Index unit = 0, widest = 0;
     for (const DenseLayer& layer : layers_) {
@@ -48,12 +49,36 @@ int Network::team_for_product(const DenseLayer& layer, Index rows) const {
     return team(2.0 * static_cast<double>(rows * layer.inputs() * layer.outputs()) / flop_per_work);
 }
 
+bool Network::is_narrow(Index l) const { return layer(l).outputs() <= narrow; }
+
 // ---- forward ----
 
+// Copies some rows of a narrow layer's W to Wᵀ.
+void Network::turn(Index l, Range units) {
+    const View<float>& w = layer(l).w;
+    const View<float> turned = turned_[static_cast<std::size_t>(l)].view(w.cols, w.rows);
+    for (Index j = 0; j < w.cols; ++j)
+        for (Index i = units.begin; i < units.end; ++i) turned(j, i) = w(i, j);
+}
+
+void Network::turn_narrow_layers() {
+    for (Index l = 0; l < n_layers(); ++l)
+        if (is_narrow(l)) turn(l, {0, layer(l).inputs()});
+}
+
 // Some units of a layer's outputs; of the last layer the sums alone.
-void Network::outputs_of(Index l, View<const float> x, View<float> y, Range units) const {
+void Network::outputs_of(Index l, View<const float> x, View<float> y, Range units) {
     const DenseLayer& layer = this->layer(l);
     const Index n = units.end - units.begin;
+    if (is_narrow(l)) {
+        // Ten outputs, 600 rows, one thread: 40 instead of 96 microseconds.
+        kernels().multiply_transposed_f32(x, turned_[static_cast<std::size_t>(l)].view(n, x.cols), y);
+        for (Index r = 0; r < y.rows; ++r)
+            for (Index j = 0; j < n; ++j) y(r, j) += layer.c[j];
+        if (!is_last(l) && layer.activation == Activation::sigmoid)
+            for (Index r = 0; r < y.rows; ++r) kernels().sigmoid_f32(y.row(r), n, y.row(r));
+        return;
+    }
     for (Index r = 0; r < y.rows; ++r) std::copy_n(layer.c + units.begin, n, y.row(r) + units.begin);
     kernels().multiply_f32({x.data,
                             x.stride,
@@ -74,6 +99,7 @@ void Network::finish_outputs(View<float> y) const {
 }
 
 void Network::predict(const Rows& rows, Index n_layers, View<float> out) {
+    turn_narrow_layers();
     const double weights_read = static_cast<double>(rows.rows() * layer(0).inputs());
     parallel_ranges(rows.rows(), threads_for(weights_read, n_threads_), [&](Index begin, Index end, int) {
         std::vector<Matrix> values(static_cast<std::size_t>(n_layers) + 1);
@@ -200,18 +226,16 @@ LossSums Network::compare(const Batch& batch, const Targets& targets, View<float
 }
 
 // The gradient by some of a layer's inputs: δ·Wᵀ times the slope of their activation.
-void Network::input_gradient(Index l, View<const float> x, View<const float> delta, Range units, View<float> below,
-                             int thread) {
+void Network::input_gradient(Index l, View<const float> x, View<const float> delta, Range units, View<float> below) {
     const View<const float> w = layer(l).w.row_range(units.begin, units.end);
     const View<float> out{below.data + units.begin, below.rows, w.rows, below.stride};
-    if (w.cols > narrow) {
-        kernels().multiply_transposed_f32(delta, w, out);
-    } else {
-        const View<float> turned = scratch_[static_cast<std::size_t>(thread)].strip.view(w.cols, w.rows);
-        for (Index i = 0; i < w.rows; ++i)
-            for (Index j = 0; j < w.cols; ++j) turned(j, i) = w(i, j);
+    if (is_narrow(l)) {
+        const View<float> turned = turned_[static_cast<std::size_t>(l)].view(w.cols, layer(l).inputs());
         for (Index r = 0; r < out.rows; ++r) std::fill_n(out.row(r), out.cols, 0.0f);
-        kernels().multiply_f32({delta.data, delta.stride, 1, turned, out, 1.0f});
+        kernels().multiply_f32(
+            {delta.data, delta.stride, 1, {turned.data + units.begin, w.cols, w.rows, turned.stride}, out, 1.0f});
+    } else {
+        kernels().multiply_transposed_f32(delta, w, out);
     }
     if (layer(l - 1).activation == Activation::sigmoid)
         for (Index r = 0; r < out.rows; ++r)
@@ -223,9 +247,19 @@ void Network::step_weights(Index l, View<const float> x, View<const float> delta
     const DenseLayer& layer = this->layer(l);
     const View<float> w = layer.w.row_range(units.begin, units.end);
     const auto decay = static_cast<float>(update.learning_rate * options_.l2);
+    Scratch& scratch = scratch_[static_cast<std::size_t>(thread)];
     // keep·c + xᵀδ, where δ is already what is to be added.
     const auto add_to = [&](View<float> c, float keep) {
-        kernels().multiply_f32({x.data + units.begin, 1, x.stride, delta, c, keep});
+        if (!is_narrow(l)) {
+            kernels().multiply_f32({x.data + units.begin, 1, x.stride, delta, c, keep});
+            return;
+        }
+        const View<float> turned = scratch.turned.view(w.cols, w.rows);
+        for (Index j = 0; j < w.cols; ++j) std::fill_n(turned.row(j), w.rows, 0.0f);
+        const View<const float> inputs{x.data + units.begin, x.rows, w.rows, x.stride};
+        kernels().multiply_f32({delta.data, 1, delta.stride, inputs, turned, 1.0f});
+        for (Index i = 0; i < w.rows; ++i)
+            for (Index j = 0; j < w.cols; ++j) c(i, j) = keep * c(i, j) + turned(j, i);
     };
     if (options_.optimizer == Optimizer::sgd) {
         add_to(w, 1.0f - decay);
@@ -238,7 +272,7 @@ void Network::step_weights(Index l, View<const float> x, View<const float> delta
         return;
     }
     const View<float> second = layer.second.w.row_range(units.begin, units.end);
-    const View<float> gradient = scratch_[static_cast<std::size_t>(thread)].strip.view(w.rows, w.cols);
+    const View<float> gradient = scratch.strip.view(w.rows, w.cols);
     for (Index r = 0; r < w.rows; ++r) std::fill_n(gradient.row(r), w.cols, 0.0f);
     add_to(gradient, 1.0f);
     for (Index r = 0; r < w.rows; ++r)
@@ -270,8 +304,9 @@ void Network::backward(Index l, View<const float> x, View<float> delta, View<flo
         if (begin == 0) step_biases(l, delta, update);
         for (Index strip = begin; strip < end; ++strip) {
             const Range units{strip * strip_rows, std::min((strip + 1) * strip_rows, layer.inputs())};
-            if (l > 0) input_gradient(l, x, delta, units, below, thread);
+            if (l > 0) input_gradient(l, x, delta, units, below);
             step_weights(l, x, delta, units, update, thread);
+            if (is_narrow(l)) turn(l, units);
         }
     });
     if (options_.max_norm > 0) limit_norms(l);
@@ -298,10 +333,12 @@ void Network::limit_norms(Index l) {
         }
         if (any) kernels().scale_columns_f32(squares, w);
     });
+    if (is_narrow(l)) turn(l, {0, layer.inputs()});
 }
 
 LossSums Network::train(const Batch& data, const Targets& targets, Index batch_size, std::uint64_t step,
                         double learning_rate, double momentum) {
+    turn_narrow_layers();
     LossSums sums;
     for (Index begin = 0; begin < data.count; begin += batch_size, ++step) {
         const Index rows = std::min(batch_size, data.count - begin);

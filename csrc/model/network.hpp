@@ -95,19 +95,21 @@ class Network {
 
     const DenseLayer& layer(Index l) const { return layers_[static_cast<std::size_t>(l)]; }
     bool is_last(Index l) const { return l + 1 == n_layers(); }
+    bool is_narrow(Index l) const;
     float keep(Index l) const { return static_cast<float>(1 - layer(l).dropout); }
     int team(double work) const;
     int team_for_product(const DenseLayer& layer, Index rows) const;
 
     View<const float> take_inputs(const Batch& batch, const Update& update);
     void drop(Index l, const Update& update, Range units, View<float> x, int thread);
-    void outputs_of(Index l, View<const float> x, View<float> y, Range units) const;
+    void turn(Index l, Range units);
+    void turn_narrow_layers();
+    void outputs_of(Index l, View<const float> x, View<float> y, Range units);
     void finish_outputs(View<float> y) const;
     void forward(Index l, View<const float> x, View<float> y, const Update& update);
     LossSums compare(const Batch& batch, const Targets& targets, View<float> y, const Update& update);
     void backward(Index l, View<const float> x, View<float> delta, View<float> below, const Update& update);
-    void input_gradient(Index l, View<const float> x, View<const float> delta, Range units, View<float> below,
-                        int thread);
+    void input_gradient(Index l, View<const float> x, View<const float> delta, Range units, View<float> below);
     void step_weights(Index l, View<const float> x, View<const float> delta, Range units, const Update& update,
                       int thread);
     void step_biases(Index l, View<const float> delta, const Update& update);
@@ -118,9 +120,11 @@ class Network {
     int n_threads_;
     Index rows_done_ = 0;
     std::vector<Matrix> values_, deltas_;  // of the layers' inputs, and after the last its outputs
+    std::vector<Matrix> turned_;  // Wᵀ of narrow layers
     std::vector<View<const float>> x_;  // the values of the minibatch
     struct Scratch {
-        Matrix strip;  // gradient or transposed weights of a strip
+        Matrix strip;  // of a gradient
+        Matrix turned;  // the same transposed
         Buffer<std::uint64_t> bits;
     };
     std::vector<Scratch> scratch_;  // a thread
