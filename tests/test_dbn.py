@@ -6,9 +6,17 @@ import scipy.sparse
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
-from harmonium import DBN, BernoulliRBM, DBNClassifier, DeepAutoencoder, ops
+from harmonium import (
+    DBN,
+    BernoulliRBM,
+    DBNClassifier,
+    DeepAutoencoder,
+    SoftmaxRegression,
+    ops,
+)
 from harmonium.callbacks import Callback
 from harmonium.engine.protocol import Stream
+from harmonium.evaluation import log_partition
 
 X, Y = load_digits(return_X_y=True)
 X = (X / 16).astype(np.float32)
@@ -167,21 +175,8 @@ def test_layers_that_are_not_there(layer):
 
 
 def test_samples_have_the_models_distribution():
-    # Small enough to enumerate: p(v) = Σ_h p(v|h) p(h), with p(h) of the top RBM.
-    rng = np.random.default_rng(0)
-    dbn = DBN((3, 2), rbm=BernoulliRBM(n_iter=1), random_state=0).fit(rng.random((50, 4)) < 0.5)
-    for rbm, scale in zip(dbn.rbms_, (2.0, 1.5), strict=True):
-        rbm.components_ = rng.normal(0, scale, rbm.components_.shape).astype(np.float32)
-        rbm.intercept_hidden_ = rng.normal(0, 1, rbm.intercept_hidden_.shape).astype(np.float32)
-        rbm.intercept_visible_ = rng.normal(0, 1, rbm.intercept_visible_.shape).astype(np.float32)
-    lower, top = dbn.rbms_
-    h = (np.arange(8)[:, None] >> np.arange(3) & 1).astype(float)
-    v = (np.arange(16)[:, None] >> np.arange(4) & 1).astype(float)
-    log_p = -top.free_energy(h)
-    p_h = np.exp(log_p - log_p.max())
-    p_h /= p_h.sum()
-    on = sigmoid(h @ lower.components_ + lower.intercept_visible_)  # 8 × 4
-    p_v = np.prod(np.where(v[:, None, :] == 1, on, 1 - on), axis=2) @ p_h
+    dbn, v = small_dbn((3, 2)), states_of(4)
+    p_v = np.exp(log_likelihood(dbn)[0])
     n = 40_000
     drawn = dbn.sample(n, n_steps=50)
     counts = np.bincount(drawn @ (1 << np.arange(4)), minlength=16)
@@ -202,6 +197,246 @@ def test_samples_are_drawn_anew_and_reproducible():
     assert started.dtype == np.bool_
     with pytest.raises(ValueError, match="init must have n_samples=5 rows, got 4"):
         one.sample(5, init=BITS[:4])
+
+
+# --------------------------------------------------------------------------------- the bound
+
+
+def small_dbn(sizes, n_visible=4, scale=1.5):
+    """A DBN that can be enumerated, with random parameters."""
+    rng = np.random.default_rng(0)
+    dbn = DBN(sizes, rbm=BernoulliRBM(n_iter=1), random_state=0)
+    dbn.fit(rng.random((50, n_visible)) < 0.5)
+    for rbm in dbn.rbms_:
+        rbm.components_ = rng.normal(0, scale, rbm.components_.shape).astype(np.float32)
+        rbm.intercept_hidden_ = rng.normal(0, 1, rbm.intercept_hidden_.shape).astype(np.float32)
+        rbm.intercept_visible_ = rng.normal(0, 1, rbm.intercept_visible_.shape).astype(np.float32)
+    return dbn
+
+
+def states_of(n):
+    return (np.arange(2**n)[:, None] >> np.arange(n) & 1).astype(np.float32)
+
+
+def log_likelihood(dbn):
+    """log p(v) of all states of the visible units of a DBN with two layers, enumerated."""
+    lower, top = dbn.rbms_
+    h, v = states_of(lower.n_components), states_of(dbn.n_features_in_)
+    log_p_h = -top.free_energy(h) - np.logaddexp.reduce(-top.free_energy(h))
+    x = h.astype(np.float64) @ lower.components_ + lower.intercept_visible_
+    log_p = v @ x.T - np.sum(np.logaddexp(0, x), axis=1)
+    return np.logaddexp.reduce(log_p + log_p_h, axis=1), log_p + log_p_h
+
+
+def test_one_layers_bound_is_the_likelihood():
+    dbn = small_dbn((3,))
+    v = states_of(4)
+    assert np.exp(dbn.score_samples(v)).sum() == pytest.approx(1, abs=1e-4)
+    expected = -dbn.rbms_[0].free_energy(v) - log_partition(dbn.rbms_[0])
+    np.testing.assert_allclose(dbn.score_samples(v), expected)
+    assert dbn.score(v) == pytest.approx(expected.mean())
+
+
+def test_bound_is_below_the_likelihood_by_what_q_misses():
+    dbn = small_dbn((3, 2), scale=1.0)
+    v, h = states_of(4), states_of(3)
+    exact, joint = log_likelihood(dbn)
+    q = sigmoid(v @ dbn.rbms_[0].components_.T + dbn.rbms_[0].intercept_hidden_)
+    log_q = h @ np.log(q).T + (1 - h) @ np.log1p(-q).T  # 8 × 16
+    expected = np.sum(np.exp(log_q.T) * (joint - log_q.T), axis=1)
+    assert (expected <= exact + 1e-9).all()
+    # A mean over 2000 draws: the standard deviation of one is below 2 nats.
+    np.testing.assert_allclose(dbn.score_samples(v, n_draws=2000), expected, atol=5 * 2 / 2000**0.5)
+    given = dbn.score_samples(v, log_partition=log_partition(dbn.rbms_[-1]) + 1)
+    np.testing.assert_allclose(given, dbn.score_samples(v) - 1)
+
+
+def test_log_partition_counts_all_states():
+    for shape in ((4, 3), (3, 4), (17, 3), (3, 17)):
+        rbm = BernoulliRBM(shape[1], n_iter=1).fit(np.eye(shape[0], dtype=bool))
+        rng = np.random.default_rng(0)
+        rbm.components_ = rng.normal(0, 1, shape[::-1]).astype(np.float32)
+        rbm.intercept_visible_ = rng.normal(0, 1, shape[0]).astype(np.float32)
+        expected = np.logaddexp.reduce(-rbm.free_energy(states_of(shape[0])))
+        assert log_partition(rbm) == pytest.approx(expected, abs=1e-4)
+    big = BernoulliRBM(26, n_iter=1).fit(np.eye(30, dtype=bool))
+    with pytest.raises(ValueError, match="30 visible and 26 hidden"):
+        log_partition(big)
+
+
+# ---------------------------------------------------------------------- labels and up-down
+
+
+LABELLED = DBN((40, 30, 60), rbm=BernoulliRBM(n_iter=30, algorithm="cd", learning_rate=0.1),
+               label_units=True, random_state=0)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    names = np.array(list("zabcdefghi"))[Y]
+    return DBN(**LABELLED.get_params(deep=False)).fit(BITS, names), names
+
+
+def test_labels_are_known_by_free_energy(labelled):
+    dbn, names = labelled
+    assert dbn.rbms_[-1].n_features_in_ == 30 + 10
+    p = dbn.predict_proba(BITS)
+    assert p.shape == (len(BITS), 10)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
+    # By the definition: the topmost RBM's free energy with each label's unit on.
+    below = np.asarray(dbn.transform(BITS[:50], layer=2), np.float64)
+    energies = [
+        dbn.rbms_[-1].free_energy(np.concatenate([below, np.tile(row, (50, 1))], axis=1))
+        for row in np.eye(10)
+    ]
+    expected = np.exp(-np.array(energies).T)
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(p[:50], expected, atol=1e-3)
+    assert dbn.score(BITS, names) > 0.8
+    assert set(dbn.predict(BITS)) <= set(names)
+    assert dbn.transform(BITS).shape == (len(BITS), 60)
+    assert dbn.inverse_transform(dbn.transform(BITS)).shape == BITS.shape
+
+
+def test_samples_of_a_class_look_like_it(labelled):
+    dbn, names = labelled
+    judge = SoftmaxRegression(batch_size=20, random_state=0).fit(BITS, names)
+    wanted = np.repeat(dbn.classes_, 20)
+    drawn = dbn.sample(200, 100, label=wanted)
+    assert np.mean(judge.predict(drawn) == wanted) > 0.4  # 0.1 by chance
+    np.testing.assert_array_equal(dbn.sample(3, 5, label="a").shape, (3, 64))
+    with pytest.raises(ValueError, match=r"not among the 10 known: 'q'"):
+        dbn.sample(3, 5, label="q")
+    with pytest.raises(ValueError, match="one class or n_samples=3 of them"):
+        dbn.sample(3, 5, label=["a", "b"])
+
+
+def test_held_labels_give_the_conditional_distribution():
+    # Small enough to enumerate: p(h | k) of the topmost RBM, then p(v | h).
+    rng = np.random.default_rng(1)
+    dbn = DBN((3, 2), rbm=BernoulliRBM(n_iter=1), label_units=True, random_state=0)
+    dbn.fit(rng.random((50, 4)) < 0.5, rng.integers(0, 2, 50))
+    for rbm in dbn.rbms_:
+        rbm.components_ = rng.normal(0, 2, rbm.components_.shape).astype(np.float32)
+    lower, top = dbn.rbms_
+    h = states_of(3)
+    for k in range(2):
+        with_label = np.concatenate([h, np.tile(np.eye(2, dtype=np.float32)[k], (8, 1))], axis=1)
+        p_h = np.exp(-top.free_energy(with_label))
+        on = sigmoid(h @ lower.components_ + lower.intercept_visible_)
+        n = 20_000
+        mean = dbn.sample(n, 50, label=k, return_probabilities=True).mean(axis=0)
+        np.testing.assert_allclose(mean, p_h @ on / p_h.sum(), atol=0.015)  # 4 standard errors
+
+
+def test_without_label_units_classes_are_unknown():
+    dbn = fitted()
+    assert not hasattr(dbn, "predict")
+    assert not hasattr(dbn, "predict_proba")
+    with pytest.raises(ValueError, match="label needs a DBN with label_units=True"):
+        dbn.sample(2, 3, label=1)
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        DBN((5,), label_units=True).fit(BITS)
+    with pytest.raises(TypeError, match="label_units must be True or False"):
+        DBN((5,), label_units=1).fit(BITS, Y)
+
+
+def test_labelled_partial_fit():
+    dbn = DBN((9, 8), rbm=LAYER, label_units=True, random_state=0)
+    with pytest.raises(ValueError, match="classes must be passed"):
+        dbn.partial_fit(BITS, Y)
+    dbn.partial_fit(BITS[:50], Y[:50], classes=np.arange(10)).partial_fit(BITS[:3], Y[:3])
+    assert dbn.predict_proba(BITS).shape == (len(BITS), 10)
+
+
+def test_up_down_raises_the_bound():
+    # A greedy DBN that was hardly trained: the bound of the data must rise.
+    bits = BITS[:, 20:44]
+    dbn = DBN((12, 8), rbm=BernoulliRBM(n_iter=2, algorithm="cd"), random_state=0).fit(bits)
+    before = dbn.score(bits)
+    rbms = [rbm.components_.copy() for rbm in dbn.rbms_]
+    dbn.fit_up_down(bits, n_iter=30, learning_rate=0.02)
+    assert dbn.score(bits) > before + 0.5
+    assert not np.array_equal(dbn.recognition_[0][0], dbn.generation_[0][0].T)
+    np.testing.assert_array_equal(dbn.rbms_[0].components_, rbms[0])  # as greedily trained
+    assert not np.array_equal(dbn.rbms_[1].components_, rbms[1])
+    assert dbn.up_down_history_["epoch"] == list(range(1, 31))
+    assert dbn.up_down_history_["loss"][-1] < dbn.up_down_history_["loss"][0]
+
+
+def test_up_down_begins_at_the_greedy_weights():
+    dbn = fitted()
+    codes, rows = dbn.transform(BITS), dbn.reconstruct(BITS)
+    dbn.fit_up_down(BITS, n_iter=0)
+    np.testing.assert_array_equal(dbn.transform(BITS), codes)
+    np.testing.assert_array_equal(dbn.reconstruct(BITS), rows)
+    dbn.fit(BITS)
+    assert not hasattr(dbn, "recognition_")
+
+
+def test_up_down_with_labels(labelled):
+    names = labelled[1]
+    dbn = DBN(**LABELLED.get_params(deep=False)).fit(BITS, names)
+    before = dbn.score(BITS, names)
+    dbn.fit_up_down(BITS, names, X_val=BITS[:500], y_val=names[:500], n_iter=15)
+    assert dbn.score(BITS, names) > before
+    errors = dbn.up_down_history_["val_error"]
+    assert errors[-1] == pytest.approx(1 - dbn.score(BITS[:500], names[:500]))
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("labels", [False, True])
+def test_up_down_resumes_to_the_bit(n_threads, labels, tmp_path):
+    path = tmp_path / "dbn.safetensors"
+
+    class Die(Callback):
+        def on_epoch_end(self, estimator, epoch, metrics):
+            if self.title == "up-down" and epoch == 2:
+                estimator.save(path)
+                raise KeyboardInterrupt
+
+    def run(callbacks=None, resume=None, seed=3):
+        dbn = DBN((12, 9), rbm=LAYER, label_units=labels, random_state=seed, n_threads=n_threads,
+                  callbacks=callbacks)  # fmt: skip
+        if resume is None:
+            dbn.fit(BITS[:300], Y[:300])
+        return dbn.fit_up_down(
+            BITS[:300], Y[:300], n_iter=4, n_gibbs_steps=lambda epoch: 1 + epoch, resume=resume
+        )
+
+    whole = run()
+    with pytest.raises(KeyboardInterrupt):
+        run(Die())
+    resumed = run(resume=path, seed=8)
+    for one, other in ((whole.recognition_, resumed.recognition_),
+                       (whole.generation_, resumed.generation_)):  # fmt: skip
+        for (W, bias), (V, other_bias) in zip(one, other, strict=True):
+            np.testing.assert_array_equal(W, V)
+            np.testing.assert_array_equal(bias, other_bias)
+    assert_same_layers(whole, resumed)
+    assert whole.up_down_history_["loss"] == resumed.up_down_history_["loss"]
+
+
+def test_up_down_that_diverged():
+    dbn = fitted()
+    with pytest.raises(FloatingPointError, match=r"training diverged in epoch 1 .*=1e\+38"):
+        dbn.fit_up_down(X, n_iter=5, learning_rate=lambda epoch: 1e38)
+    assert np.isfinite(dbn.transform(BITS)).all()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"n_iter": -1}, "n_iter must be at least 0"),
+        ({"learning_rate": 0}, "learning_rate must be"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"n_gibbs_steps": 0}, "n_gibbs_steps must be at least 1"),
+        ({"n_gibbs_steps": lambda epoch: 0}, "n_gibbs_steps must be at least 1"),
+    ],
+)
+def test_up_down_parameters(options, message):
+    with pytest.raises(ValueError, match=message):
+        fitted().fit_up_down(BITS, **options)
 
 
 # -------------------------------------------------------------------------------- autoencoder

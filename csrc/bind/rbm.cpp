@@ -153,16 +153,14 @@ void add_machine(py::module_& m) {
         .def(
             "draw_hidden",
             [](PyRbm& r, const PyRows& v, const py::array& out, std::uint64_t seed, std::uint64_t step,
-               std::uint32_t stream, std::uint32_t row0) {
-                draw_states(r, Direction::up, v, out, seed, step, stream, row0);
-            },
+               std::uint32_t stream,
+               std::uint32_t row0) { draw_states(r, Direction::up, v, out, seed, step, stream, row0); },
             py::arg("v"), py::arg("out"), py::arg("seed"), py::arg("step"), py::arg("stream"), py::arg("row0"))
         .def(
             "draw_visible",
             [](PyRbm& r, const PyRows& h, const py::array& out, std::uint64_t seed, std::uint64_t step,
-               std::uint32_t stream, std::uint32_t row0) {
-                draw_states(r, Direction::down, h, out, seed, step, stream, row0);
-            },
+               std::uint32_t stream,
+               std::uint32_t row0) { draw_states(r, Direction::down, h, out, seed, step, stream, row0); },
             py::arg("h"), py::arg("out"), py::arg("seed"), py::arg("step"), py::arg("stream"), py::arg("row0"))
         .def("gibbs", &gibbs, py::arg("start"), py::arg("v"), py::arg("h"), py::arg("n_steps"), py::arg("seed"),
              py::arg("step"), py::arg("row0"), py::arg("v_probabilities"), py::arg("h_probabilities"))
@@ -221,6 +219,16 @@ void add_trainer(py::module_& m) {
              py::keep_alive<1, 3>(), py::keep_alive<1, 4>(), py::keep_alive<1, 5>(), py::keep_alive<1, 6>(),
              py::keep_alive<1, 7>(), py::keep_alive<1, 8>())
         .def_property_readonly("rows_done", [](const PyTrainer& self) { return self.trainer.rows_done(); })
+        .def(
+            "copy_visible_states",
+            [](PyTrainer& self, const py::array& out) {
+                const auto to = bits_view<std::uint64_t>(out, self.trainer.rbm().n_visible(), "out");
+                Working working(self.mutex);
+                if (to.rows > self.trainer.last_chains())
+                    throw std::invalid_argument("out has more rows than the last update had chains");
+                self.trainer.copy_visible_states(to);
+            },
+            py::arg("out"))
         .def(
             "run",
             [](PyTrainer& self, const PyRows& data, const py::object& order, Index begin, Index count, Index batch_size,

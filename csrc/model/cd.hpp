@@ -26,6 +26,12 @@ class ContrastiveDivergence {
     // Runs both phases. `chains` holds the hidden states, one row a chain; with CD it is only written.
     void run(Rbm& rbm, const Batch& data, View<std::uint64_t> chains, const CdOptions& options);
 
+    // The visible states of the chains then, as bits.
+    View<const std::uint64_t> visible_states(Index chains) const {
+        const Index words = ceil_div(n_visible_, block_width);
+        return {visible_states_.data(), chains, words, words};
+    }
+
     // Then, the whole gradient:
     void gradient(View<float> w, float* b, float* c, int n_threads);
     // or the step at learning rate `rate`, piece by piece. For the biases of a share's units and of a block:

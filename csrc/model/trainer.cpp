@@ -40,9 +40,15 @@ void Trainer::run(const Batch& data, Index batch_size, std::uint64_t step, doubl
         // CD runs one chain per row of the minibatch.
         const View<std::uint64_t> chains = options_.persistent ? state_.chains : state_.chains.row_range(0, rows);
         cd_.run(rbm_, batch, chains, {options_.n_gibbs_steps, options_.persistent, options_.seed, step});
+        last_chains_ = chains.rows;
         apply(learning_rate, momentum);
         rows_done_ += rows;
     }
+}
+
+void Trainer::copy_visible_states(View<std::uint64_t> out) const {
+    const View<const std::uint64_t> states = cd_.visible_states(out.rows);
+    for (Index r = 0; r < out.rows; ++r) std::copy_n(states.row(r), out.cols, out.row(r));
 }
 
 void Trainer::require_chains(Index batch_rows) const {

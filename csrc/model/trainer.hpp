@@ -38,6 +38,10 @@ class Trainer {
     // that diverged.
     void run(const Batch& data, Index batch_size, std::uint64_t step, double learning_rate, double momentum);
 
+    // The visible states of the last update's chains, into one row a chain; no more rows than it had chains.
+    void copy_visible_states(View<std::uint64_t> out) const;
+    Index last_chains() const { return last_chains_; }
+
     // How many rows all updates so far have seen.
     Index rows_done() const { return rows_done_; }
 
@@ -63,7 +67,7 @@ class Trainer {
     TrainingOptions options_;
     ContrastiveDivergence cd_;
     bool quantizes_;
-    Index rows_done_ = 0;
+    Index rows_done_ = 0, last_chains_ = 0;
     // The largest |w| of each column within each eight rows, as bits: [tile][padded column]. A column's maximum is
     // taken over these instead of over W.
     Buffer<std::uint32_t> tile_max_;

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.model_selection import train_test_split
-from sklearn.utils import assert_all_finite, compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d
+from sklearn.utils import compute_class_weight
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from harmonium._labels import check_labels, positions_of, require_two
 from harmonium._visible import Units, validate_reals, validate_units
 from harmonium.engine import get_engine
 from harmonium.engine.protocol import Array, Engine, Float32, Loss, Network
@@ -75,12 +75,12 @@ class NetworkClassifier(ClassifierMixin, TorchExport, NetworkEstimator):
         saved = None if resume is None else self._checkpoint(resume)
         seed = draw_seed(self.random_state) if saved is None else saved._seed
         rng = generator_of(seed)
-        y = _check_labels(y, X)
+        y = check_labels(y, X)
         if X_val is None and self.early_stopping is not None:
             X, X_val, y, y_val = self._split(X, y, rng)
         data = self._validate(X, engine, reset=True)
         classes, labels = np.unique(y, return_inverse=True)
-        _require_two(classes)
+        require_two(classes)
         if saved is not None:
             _require_same(saved, resume, data, classes)
         self.classes_ = classes
@@ -88,7 +88,9 @@ class NetworkClassifier(ClassifierMixin, TorchExport, NetworkEstimator):
         score = held_out = None
         if X_val is not None:
             held_out = self._validate(X_val, engine, name="X_val")
-            score = self._scorer(held_out, self._encode(_check_labels(y_val, X_val, "y_val")))
+            score = self._scorer(
+                held_out, positions_of(self.classes_, check_labels(y_val, X_val, "y_val"))
+            )
         if saved is not None and saved._state is not None:
             self._take_layers(saved)
             state = saved._state
@@ -115,16 +117,6 @@ class NetworkClassifier(ClassifierMixin, TorchExport, NetworkEstimator):
             X, y, test_size=n_val, random_state=rng, stratify=y if can_stratify else None
         )
         return X, X_val, y, y_val
-
-    def _encode(self, y: Array) -> Array:
-        """Return labels as positions in `classes_`."""
-        known = np.isin(y, self.classes_)
-        if not known.all():
-            strangers = ", ".join(repr(label) for label in np.unique(y[~known])[:5].tolist())
-            raise ValueError(
-                f"y holds classes that are not among the {len(self.classes_)} known: {strangers}"
-            )
-        return np.searchsorted(self.classes_, y).astype(np.int32)
 
     def _class_weights(self, y: Array) -> Float32 | None:
         if self.class_weight is None:
@@ -171,19 +163,19 @@ class NetworkClassifier(ClassifierMixin, TorchExport, NetworkEstimator):
         self._check_parameters()
         engine = get_engine(self.device, self.n_threads)
         is_first = not hasattr(self, "coefs_")
-        y = _check_labels(y, X)
+        y = check_labels(y, X)
         if is_first:
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             self.classes_ = np.unique(column_or_1d(classes))
-            _require_two(self.classes_)
+            require_two(self.classes_)
         elif classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(
                 f"classes={classes!r} is not the same as on the first call to partial_fit, "
                 f"{self.classes_!r}"
             )
         data = self._validate(X, engine, reset=is_first)
-        labels = self._encode(y)
+        labels = positions_of(self.classes_, y)
         if is_first:
             self._seed = seed = draw_seed(self.random_state)
             parameters = self._first_parameters(
@@ -729,22 +721,6 @@ class DBNClassifier(NetworkClassifier):
         return tags
 
 
-def _check_labels(y: Any, X: Any, name: str = "y") -> Array:
-    if y is None:
-        raise ValueError(
-            f"{name} must hold a label for each row of X: requires y to be passed, but the target "
-            "y is None"
-        )
-    y = column_or_1d(y, warn=True)
-    assert_all_finite(y, input_name=name)
-    check_classification_targets(y)
-    n_rows = _num_samples(X)
-    if len(y) != n_rows:
-        raise ValueError(f"{name} must have a label for each of the {n_rows} rows, got {len(y)}")
-    labels: Array = y
-    return labels
-
-
 def _require_same(saved: NetworkClassifier, path: Any, data: Units, classes: Array) -> None:
     if saved.n_features_in_ != data.rows.n_cols:
         raise ValueError(
@@ -755,12 +731,4 @@ def _require_same(saved: NetworkClassifier, path: Any, data: Units, classes: Arr
         raise ValueError(
             f"{os.fspath(path)} was trained on the classes {saved.classes_.tolist()}, but y has "
             f"{classes.tolist()}"
-        )
-
-
-def _require_two(classes: Array) -> None:
-    if len(classes) < 2:
-        raise ValueError(
-            f"y must hold at least 2 classes to tell apart, got {len(classes)} class: "
-            f"{classes.tolist()!r}"
         )

@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from harmonium._arrays import empty_bits
-from harmonium._checks import check_integer
-from harmonium._visible import Units, units_of_array, validate_units
+from harmonium._checks import check_integer, check_real
+from harmonium._labels import check_labels, positions_of, require_two
+from harmonium._pace import run_chains
+from harmonium._visible import Units, units_of_array, validate_units, values_of
+from harmonium.autoencoder import cross_entropy
 from harmonium.callbacks import CallbackList
 from harmonium.engine import get_engine
-from harmonium.engine.protocol import Array, Draw, Engine, Float32, Rows, Stream
+from harmonium.engine.protocol import (
+    Array,
+    Chains,
+    Draw,
+    Engine,
+    Float32,
+    LayerArrays,
+    NetworkRule,
+    Rows,
+    Stream,
+)
 from harmonium.export import TorchExport
 from harmonium.networks import draw_seed, generator_of
 from harmonium.rbm import BernoulliRBM
-from harmonium.stacking import Below, check_layers, propagate_up, seeded_layers, train_layers
+from harmonium.rbm_training import sampling_seed
+from harmonium.stacking import Below, check_layers, seeded_layers, train_layers
+from harmonium.up_down import (
+    MOST_GIBBS_STEPS,
+    Parameters,
+    UpDownPlan,
+    UpDownState,
+    UpDownTraining,
+)
 
 __all__ = ["DBN"]
+
+
+def _knows_classes(dbn: DBN) -> bool:
+    if not dbn.label_units:
+        raise AttributeError(
+            "a DBN tells classes with label_units=True, fitted on labels; this one has "
+            "label_units=False"
+        )
+    return True
 
 
 class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEstimator):
@@ -42,6 +73,10 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
     layer_inputs : {"sample", "mean"}, default="sample"
         What a layer above the first is trained on: states drawn from the layer below, afresh in
         every epoch, or its probabilities.
+    label_units : bool, default=False
+        Give the topmost RBM a visible unit for each class, beside the layer under it: `fit` then
+        wants labels, :meth:`predict` tells the classes of rows by its free energy, and
+        :meth:`sample` can be asked for rows of a class.
     random_state : int, RandomState instance or None, default=None
         Seeds everything. An int gives the same result every time.
     device : {"cpu"}, default="cpu"
@@ -56,6 +91,15 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
     ----------
     rbms_ : list of BernoulliRBM
         The layers, fitted; each has a `history_` of its own.
+    classes_ : ndarray of shape (n_classes,)
+        With `label_units`.
+    recognition_, generation_ : list of (W, bias)
+        After :meth:`fit_up_down`: the weights of the layers under the topmost RBM from below, of
+        shape (n_inputs, n_outputs), upwards and downwards, which are then no longer each other's
+        transposes; `rbms_` holds those before, and the topmost RBM.
+    up_down_history_ : dict of lists
+        Of :meth:`fit_up_down`: "epoch", "time" (seconds), "learning_rate", "loss" (cross-entropy
+        in nats of a row and what the first layer's drawn states make of it), and "val_error".
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Only when X had feature names that are all strings.
@@ -80,9 +124,14 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
 
     rbms_: list[BernoulliRBM]
     n_features_in_: int
+    classes_: Array
+    recognition_: list[Parameters]
+    generation_: list[Parameters]
+    up_down_history_: dict[str, list[float]]
 
     _seed: int = 0
     _n_sampled: int = 0
+    _up_down: UpDownState | None = None
 
     def __init__(
         self,
@@ -90,6 +139,7 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         *,
         rbm: Any = None,
         layer_inputs: str = "sample",
+        label_units: bool = False,
         random_state: int | np.random.RandomState | None = None,
         device: str = "cpu",
         n_threads: int | None = None,
@@ -99,6 +149,7 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         self.hidden_layer_sizes = hidden_layer_sizes
         self.rbm = rbm
         self.layer_inputs = layer_inputs
+        self.label_units = label_units
         self.random_state = random_state
         self.device = device
         self.n_threads = n_threads
@@ -121,7 +172,8 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         ----------
         X : array or sparse matrix of shape (n_samples, n_features)
             Values in [0, 1]: float32, float64, bool, or integer zeros and ones.
-        y : ignored
+        y : array of shape (n_samples,)
+            Labels of any kind, with `label_units`; else ignored.
         X_val : array or sparse matrix of shape (n_val, n_features), optional
             Held-out rows, for the layers' metrics alone.
         resume : path, optional
@@ -149,20 +201,27 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         saved = None if resume is None else self._checkpoint(resume)
         data = validate_units(self, X, engine, reset=True)
         held_out = None if X_val is None else validate_units(self, X_val, engine, name="X_val")
+        labels = None
+        if self.label_units:
+            labels = self._bits_of_labels(check_labels(y, X), is_first=True)
+        self._forget_up_down()
         self._seed = draw_seed(self.random_state) if saved is None else saved._seed
         self._n_sampled = 0 if saved is None else saved._n_sampled
         layers = () if saved is None else saved.rbms_
-        train_layers(self, engine, data, held_out, generator_of(self._seed), layers)
+        train_layers(self, engine, data, held_out, generator_of(self._seed), layers, labels)
         return self
 
-    def partial_fit(self, X: Any, y: Any = None) -> DBN:
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None) -> DBN:
         """Make one update of every layer, with all the rows of X as its minibatch.
 
         Parameters
         ----------
         X : array or sparse matrix of shape (n_samples, n_features)
             As for :meth:`fit`. The first call sets the number of features.
-        y : ignored
+        y : array of shape (n_samples,)
+            Labels, with `label_units`; a class may be missing. Else ignored.
+        classes : array of shape (n_classes,), optional
+            All classes there will be; the first call needs it with `label_units`.
 
         Returns
         -------
@@ -177,6 +236,15 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         engine = get_engine(self.device, self.n_threads)
         is_first = not hasattr(self, "rbms_")
         data = validate_units(self, X, engine, reset=is_first)
+        labels = None
+        if self.label_units:
+            if is_first:
+                if classes is None:
+                    raise ValueError("classes must be passed on the first call to partial_fit.")
+                self.classes_ = np.unique(classes)
+                require_two(self.classes_)
+            labels = self._bits_of_labels(check_labels(y, X))
+        self._forget_up_down()
         if is_first:
             self._seed = draw_seed(self.random_state)
             layers = seeded_layers(self, generator_of(self._seed))
@@ -184,6 +252,8 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
             layers = self.rbms_
         rows, trained = data.rows, []
         for number, rbm in enumerate(layers):
+            if labels is not None and number == len(layers) - 1:
+                rows = Below(engine, [], self.layer_inputs).joined(rows, labels)
             try:
                 rbm._update_once(engine, Units(rows, data.dtype))
             except FloatingPointError as error:
@@ -193,10 +263,154 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         self.rbms_ = trained
         return self
 
+    def _bits_of_labels(self, y: Array, is_first: bool = False) -> Array:
+        """Return a bit for each class and label; at first, the classes are y's."""
+        if is_first:
+            self.classes_ = np.unique(y)
+            require_two(self.classes_)
+        return np.eye(len(self.classes_), dtype=np.bool_)[positions_of(self.classes_, y)]
+
+    def fit_up_down(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        n_iter: int = 20,
+        learning_rate: float | Callable[[int], float] = 0.01,
+        batch_size: int = 20,
+        n_gibbs_steps: int | Callable[[int], int] = 3,
+        shuffle: bool = True,
+        resume: str | os.PathLike[str] | None = None,
+    ) -> DBN:
+        """Fine-tune the fitted layers as one generative model, by the up-down algorithm.
+
+        Wake-sleep with a contrastive top (Hinton, Osindero & Teh 2006, section 5): recognition
+        weights upwards and generative weights downwards are parted, and each learn to predict what
+        the other have drawn.
+
+        Parameters
+        ----------
+        X : array or sparse matrix of shape (n_samples, n_features)
+            Values in [0, 1].
+        y : array of shape (n_samples,)
+            Labels, with `label_units`; else ignored.
+        X_val, y_val : arrays, optional
+            Held-out rows and labels: with `label_units`, "val_error" is measured after every epoch.
+        n_iter : int, default=20
+            Epochs.
+        learning_rate : float or callable, default=0.01
+            Step size for all weights; a callable gets the epoch, from 0, and returns it.
+        batch_size : int, default=20
+            Rows per minibatch.
+        n_gibbs_steps : int or callable, default=3
+            Gibbs steps of the topmost RBM per update; a callable gets the epoch. (The paper makes
+            3 in the first 100 epochs, 6 in the next 100, then 10.)
+        shuffle : bool, default=True
+            Visit the rows of every epoch in a new order.
+        resume : path, optional
+            A file written while this ran on the same data: go on from there. The seed is the
+            file's.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`fit`.
+        FloatingPointError
+            Training diverged; the estimator holds the last finite weights.
+        """
+        self._check_parameters()
+        check_integer("n_iter", n_iter, minimum=0, below=2**31)
+        check_integer("batch_size", batch_size, minimum=1, below=2**31)
+        if not callable(learning_rate):
+            check_real("learning_rate", learning_rate, minimum=0.0, open_minimum=True)
+        if not callable(n_gibbs_steps):
+            check_integer("n_gibbs_steps", n_gibbs_steps, minimum=1, below=MOST_GIBBS_STEPS)
+        saved = self if resume is None else self._checkpoint(resume)
+        engine = saved._ready()
+        data = validate_units(saved, X, engine)
+        labels = score = None
+        if self.label_units:
+            labels = saved._bits_of_labels(check_labels(y, X))
+            if X_val is not None:
+                score = self._scorer(X_val, check_labels(y_val, X_val, "y_val"))
+        if saved is not self:
+            for name in ("classes_", "rbms_", "n_features_in_", "_seed", "_n_sampled"):
+                if hasattr(saved, name):
+                    setattr(self, name, getattr(saved, name))
+        state = saved._up_down
+        if state is None or resume is None:
+            up, down = self._directed()
+            state = UpDownState.starting_from(up, down, self.rbms_[-1]._parameters(), self._seed)
+        plan = UpDownPlan(
+            n_epochs=n_iter,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            momentum=0.0,
+            shuffle=shuffle,
+            verbose=int(self.verbose),
+            n_gibbs_steps=n_gibbs_steps,
+        )
+        UpDownTraining(
+            self,
+            engine,
+            plan,
+            state,
+            data.rows,
+            labels,
+            score,
+            lambda: self._publish(state),
+            CallbackList(self.callbacks),
+            "up-down",
+        ).run()
+        return self
+
+    def _publish(self, state: UpDownState) -> None:
+        """Bring the fitted attributes up to date with a state of the up-down algorithm."""
+        self.recognition_ = [(W.copy(), c.copy()) for W, c in state.recognition]
+        self.generation_ = [(W.copy(), b.copy()) for W, b in state.generation]
+        W, b, c = state.top
+        top = self.rbms_[-1]
+        dtype = top.components_.dtype
+        top.components_ = np.array(W, dtype, order="C").T
+        top.intercept_visible_ = b.astype(dtype)
+        top.intercept_hidden_ = c.astype(dtype)
+        self.up_down_history_ = state.history
+        self._up_down = state
+
+    def _forget_up_down(self) -> None:
+        for name in ("recognition_", "generation_", "up_down_history_", "_up_down"):
+            self.__dict__.pop(name, None)
+
+    def _scorer(self, X_val: Any, y_val: Any) -> Callable[[], dict[str, float]]:
+        def score() -> dict[str, float]:
+            assert self._up_down is not None
+            self._publish(self._up_down)
+            return {"val_error": float(np.mean(self.predict(X_val) != y_val))}
+
+        return score
+
+    def _directed(self) -> tuple[list[Parameters], list[Parameters]]:
+        """Return W and bias of the layers under the topmost RBM: upwards and downwards."""
+        if hasattr(self, "recognition_"):
+            return self.recognition_, self.generation_
+        lower = self.rbms_[:-1]
+        return (
+            [(rbm.components_.T, rbm.intercept_hidden_) for rbm in lower],
+            [(rbm.components_, rbm.intercept_visible_) for rbm in lower],
+        )
+
     def _check_parameters(self) -> None:
         if not isinstance(self.verbose, (bool, np.bool_)):
             check_integer("verbose", self.verbose, minimum=0)
         CallbackList(self.callbacks)
+        if not isinstance(self.label_units, (bool, np.bool_)):
+            raise TypeError(f"label_units must be True or False, got {self.label_units!r}")
         check_layers(self)
 
     def _checkpoint(self, path: str | os.PathLike[str]) -> DBN:
@@ -205,7 +419,7 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         saved, where = load(path), os.fspath(path)
         if not isinstance(saved, DBN):
             raise ValueError(f"{where} holds a {type(saved).__name__}, not a DBN")
-        for name in ("hidden_layer_sizes", "layer_inputs"):
+        for name in ("hidden_layer_sizes", "layer_inputs", "label_units"):
             theirs, ours = getattr(saved, name), getattr(self, name)
             if not np.array_equal(theirs, ours):
                 raise ValueError(
@@ -220,19 +434,47 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         check_is_fitted(self)
         return get_engine(self.device, self.n_threads)
 
-    def _layers_to(self, layer: int | None) -> list[BernoulliRBM]:
-        """Return the layers up to one that is counted from 1, or from the top if negative."""
+    def _count(self, layer: int | None) -> int:
+        """Return how many layers there are up to one: from 1, or from the top if negative."""
         n = len(self.rbms_)
         if layer is None:
-            return self.rbms_
+            return n
         number = check_integer("layer", layer)
         if not (1 <= number <= n or -n <= number <= -1):
             raise ValueError(f"layer must be 1 to {n}, or -1 to {-n} from the top; got {number}")
-        return self.rbms_[: number if number > 0 else n + 1 + number]
+        return number if number > 0 else n + 1 + number
+
+    @property
+    def _n_labels(self) -> int:
+        return len(self.classes_) if self.label_units else 0
 
     @property
     def _n_features_out(self) -> int:
         return int(self.rbms_[-1].n_components)
+
+    def _top(self) -> tuple[Float32, Float32, Float32]:
+        """Return the topmost RBM's W, b and c without the units of labels."""
+        W, b, c = self.rbms_[-1]._parameters()
+        n = len(b) - self._n_labels
+        return W[:n], b[:n], c
+
+    def _propagate(self, engine: Engine, layers: Sequence[Parameters], rows: Rows) -> Float32:
+        """Return the probabilities of the last layer's units, those before at their means."""
+        network = engine.network(
+            [
+                LayerArrays(np.require(W, np.float32, ["C", "W"]), np.require(c, np.float32, "W"))
+                for W, c in layers
+            ],
+            NetworkRule("sigmoid_cross_entropy"),
+        )
+        out = np.empty((rows.n_rows, layers[-1][0].shape[1]), np.float32)
+        network.predict(rows, len(layers), out)
+        return out
+
+    def _under_top(self, engine: Engine, rows: Rows) -> Rows:
+        """Return the means of the layer under the topmost RBM."""
+        up = self._directed()[0]
+        return engine.rows_of_reals(self._propagate(engine, up, rows)) if up else rows
 
     def transform(self, X: Any, layer: int | None = None) -> Array:
         """Probabilities of a layer's units, the layers below it at their means.
@@ -242,7 +484,8 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         X : array or sparse matrix of shape (n_samples, n_features)
             Values in [0, 1].
         layer : int, optional
-            1 is the lowest hidden layer, -1 the top, which is the default.
+            1 is the lowest hidden layer, -1 the top, which is the default. With `label_units` the
+            top takes the classes' probabilities as its units of labels.
 
         Returns
         -------
@@ -250,9 +493,19 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
             Of X's dtype where that is a float; float32 for bool and uint8, else float64.
         """
         engine = self._ready()
-        rbms = self._layers_to(layer)
+        count = self._count(layer)
         data = validate_units(self, X, engine)
-        return propagate_up(engine, rbms, data.rows).astype(data.dtype, copy=False)
+        W, _, c = self._top()
+        if count == len(self.rbms_) and self.label_units:
+            p = self._class_probabilities(engine, data.rows)
+            below = values_of(self._under_top(engine, data.rows))
+            W, _, c = self.rbms_[-1]._parameters()
+            rows = engine.rows_of_reals(np.concatenate([below, p], axis=1))
+            out = self._propagate(engine, [(W, c)], rows)
+        else:
+            layers = [*self._directed()[0], (W, c)][:count]
+            out = self._propagate(engine, layers, data.rows)
+        return out.astype(data.dtype, copy=False)
 
     def inverse_transform(self, H: Any, layer: int | None = None) -> Array:
         """Probabilities of the visible units, from a layer's states or probabilities.
@@ -269,18 +522,11 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         ndarray of shape (n_samples, n_features)
         """
         engine = self._ready()
-        rbms = self._layers_to(layer)
-        hidden = units_of_array(engine, H, rbms[-1].n_components, "H")
-        return self._propagate_down(engine, rbms, hidden.rows).astype(hidden.dtype, copy=False)
-
-    def _propagate_down(self, engine: Engine, rbms: Sequence[BernoulliRBM], rows: Rows) -> Float32:
-        values = np.empty((0, 0), np.float32)
-        for number, rbm in enumerate(reversed(rbms)):
-            if number > 0:
-                rows = engine.rows_of_reals(values)
-            values = np.empty((rows.n_rows, rbm._n_visible), np.float32)
-            rbm._ready()[1].propdown(rows, values)
-        return values
+        count = self._count(layer)
+        W, b, _ = self._top()
+        layers = [*self._directed()[1], (W.T, b)][:count][::-1]
+        hidden = units_of_array(engine, H, layers[0][0].shape[0], "H")
+        return self._propagate(engine, layers, hidden.rows).astype(hidden.dtype, copy=False)
 
     def reconstruct(self, X: Any, layer: int | None = None) -> Array:
         """Probabilities of the visible units after a pass up to a layer and down again.
@@ -304,6 +550,8 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         n_steps: int = 1000,
         init: Any = None,
         return_probabilities: bool = False,
+        *,
+        label: Any = None,
     ) -> Array:
         """Draw from the model: Gibbs chains of the topmost RBM, then down layer by layer.
 
@@ -318,6 +566,8 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
             topmost layer is drawn by its bias alone.
         return_probabilities : bool, default=False
             Return the probabilities of the last draw of the visible units instead of the draw.
+        label : one of `classes_`, or an array of n_samples of them, optional
+            With `label_units`: hold the units of labels at these.
 
         Returns
         -------
@@ -327,40 +577,244 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         check_integer("n_samples", n_samples, minimum=1)
         check_integer("n_steps", n_steps, minimum=1, below=2**56)
         engine = self._ready()
-        *lower, top = self.rbms_
         start = None
-        step = self._n_sampled
-        self._n_sampled += 1
         if init is not None:
             data = validate_units(self, init, engine, name="init")
             if data.n_rows != n_samples:
                 raise ValueError(f"init must have n_samples={n_samples} rows, got {data.n_rows}")
-            rows = data.rows
-            for rbm in lower:
-                states = empty_bits(n_samples, rbm.n_components)
-                rbm._ready()[1].draw_hidden(
-                    rows, states, Draw(rbm._draw_seed(), step, Stream.LAYER)
-                )
-                rows = engine.rows_of_bits(states, rbm.n_components)
-            start = Units(rows, np.dtype(np.float32))
-        chains, p = top._sample_chains(engine, n_samples, n_steps, start, return_probabilities)
-        states = chains.v
-        for rbm in reversed(lower):
-            rows = engine.rows_of_bits(states, rbm.n_components)
-            machine = rbm._ready()[1]
-            p = np.empty((n_samples, rbm._n_visible), np.float32)
-            machine.propdown(rows, p)
-            states = empty_bits(n_samples, rbm._n_visible)
-            machine.draw_visible(rows, states, Draw(rbm._draw_seed(), step, Stream.LAYER))
-        if return_probabilities and p is not None:
-            return p
-        out = np.empty((n_samples, self.n_features_in_), np.bool_)
-        engine.unpack(states, out)
-        return out
+            start = data.rows
+        groups = self._groups_by_label(label, n_samples)
+        draws = self._draws()
+        if start is not None:
+            for directed in self._directed()[0]:
+                start = self._drawn(engine, directed, start, next(draws))[0]
+        states = np.empty((n_samples, len(self._top()[1])), np.bool_)
+        p = np.empty(states.shape, np.float32)
+        for position, rows in groups:
+            self._run_top(engine, position, rows, n_steps, start, next(draws), states, p)
+        for directed in reversed(self._directed()[1]):
+            below = engine.rows_of_bytes(states)
+            _, states, p = self._drawn(engine, directed, below, next(draws))
+        return p if return_probabilities else states
+
+    def _draws(self) -> Iterator[Draw]:
+        """Return the coordinates of what a call draws, apart from those of any other call."""
+        first = self._n_sampled
+        self._n_sampled += 1
+        seed = sampling_seed(self._seed)
+        return (Draw(seed, first << 16 | number, Stream.LAYER) for number in range(1 << 16))
+
+    def _groups_by_label(self, label: Any, n: int) -> list[tuple[int | None, Array]]:
+        """Return which of n samples have which label, as its position among the classes."""
+        if label is None:
+            return [(None, np.arange(n))]
+        if not self.label_units:
+            raise ValueError(
+                "label needs a DBN with label_units=True, whose topmost RBM knows classes"
+            )
+        labels = np.asarray(label)
+        if labels.ndim > 1 or (labels.ndim == 1 and len(labels) != n):
+            raise ValueError(
+                f"label must be one class or n_samples={n} of them, got shape {labels.shape}"
+            )
+        positions = positions_of(self.classes_, np.broadcast_to(labels, n))
+        return [(int(k), np.flatnonzero(positions == k)) for k in np.unique(positions)]
+
+    def _drawn(
+        self, engine: Engine, directed: Parameters, rows: Rows, draw: Draw
+    ) -> tuple[Rows, Array, Float32]:
+        """Draw a directed layer's outputs: as rows, as bools; and their probabilities."""
+        p = self._propagate(engine, [directed], rows)
+        states = np.empty(p.shape, np.bool_)
+        engine.sample_bernoulli(p, states, draw)
+        return engine.rows_of_bytes(states), states, p
+
+    def _run_top(
+        self,
+        engine: Engine,
+        position: int | None,
+        rows: Array,
+        n_steps: int,
+        start: Rows | None,
+        draw: Draw,
+        states: Array,
+        p: Float32,
+    ) -> None:
+        """Run chains of the topmost RBM, some rows of all, and write where they end.
+
+        A label that is held adds its weights to the hidden biases, and is no unit any more.
+        """
+        W, b, c = self.rbms_[-1]._parameters()
+        n_below = len(b) - self._n_labels
+        if position is not None:
+            c = c + W[n_below + position]
+            W, b = np.ascontiguousarray(W[:n_below]), b[:n_below].copy()
+        machine = engine.machine(W, b, c, self.rbms_[-1].precision)  # type: ignore[arg-type]
+        n = len(rows)
+        chains = Chains(
+            empty_bits(n, len(b)), empty_bits(n, len(c)), np.empty((n, len(b)), np.float32)
+        )
+        first = empty_bits(n, len(b))
+        if start is None:
+            biases = np.empty_like(b)
+            engine.sigmoid(b[None], biases[None])
+            engine.sample_bernoulli(np.tile(biases, (n, 1)), first, draw)
+        else:
+            inferred = np.zeros((n, len(b)), np.bool_)
+            inferred[:, :n_below] = values_of(start, rows) > 0.5
+            engine.pack(inferred, first)
+        begin = engine.rows_of_bits(first, len(b))
+        run_chains(engine, machine, begin, chains, n_steps, draw.seed, draw.step << 32)
+        drawn = np.empty((n, len(b)), np.bool_)
+        engine.unpack(chains.v, drawn)
+        states[rows] = drawn[:, :n_below]
+        p[rows] = chains.v_probabilities[:, :n_below]  # type: ignore[index]
+
+    # ---- classes ----
+
+    @available_if(_knows_classes)  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: Any) -> Array:
+        """Probabilities of the classes, by the free energy of the topmost RBM with each label.
+
+        p(k | h) ∝ exp(-F(h, k)), h the means of the layer under it.
+
+        Parameters
+        ----------
+        X : array or sparse matrix of shape (n_samples, n_features)
+            Values in [0, 1].
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`.
+        """
+        engine = self._ready()
+        data = validate_units(self, X, engine)
+        return self._class_probabilities(engine, data.rows).astype(data.dtype, copy=False)
+
+    @available_if(_knows_classes)  # type: ignore[untyped-decorator]
+    def predict(self, X: Any) -> Array:
+        """The most probable class of each row.
+
+        Parameters
+        ----------
+        X : array or sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels as `fit` was given them.
+        """
+        p = self.predict_proba(X)
+        labels: Array = self.classes_[p.argmax(axis=1)]
+        return labels
+
+    def _class_probabilities(self, engine: Engine, rows: Rows) -> Float32:
+        W, b, _ = self.rbms_[-1]._parameters()
+        n_below = len(b) - self._n_labels
+        below, c = self._under_top(engine, rows), self._top()[2]
+        # Without the labels' units on; each adds its weights.
+        top = engine.network(
+            [LayerArrays(np.array(W[:n_below]), np.array(c), "identity")],
+            NetworkRule("squared_error"),
+        )
+        x = np.empty((below.n_rows, len(c)), np.float32)
+        top.predict(below, 1, x)
+        score = np.empty((len(x), self._n_labels))
+        for k in range(self._n_labels):
+            softplus = x + W[n_below + k]
+            engine.softplus(softplus, softplus)
+            score[:, k] = softplus.sum(axis=1, dtype=np.float64) + b[n_below + k]
+        score -= score.max(axis=1, keepdims=True)
+        p = np.exp(score)
+        return np.asarray(p / p.sum(axis=1, keepdims=True), np.float32)
+
+    # ---- the bound ----
+
+    def score_samples(
+        self, X: Any, y: Any = None, *, log_partition: float | None = None, n_draws: int = 10
+    ) -> Array:
+        """Variational lower bound on the log-likelihood of each row.
+
+        log p(v) ≥ E_q[Σₗ log p(hˡ⁻¹|hˡ) - F(h) - log Z] + H(q), where q draws the layers upwards,
+        h is the layer under the topmost RBM, and F and Z are that RBM's (Hinton, Osindero & Teh
+        2006, appendix A; Salakhutdinov & Murray 2008).
+
+        Parameters
+        ----------
+        X : array or sparse matrix of shape (n_samples, n_features)
+            Values in [0, 1].
+        y : ignored
+        log_partition : float, optional
+            log Z of the topmost RBM, in nats. By default it is computed, which is possible where
+            that has up to 25 units on one of its sides.
+        n_draws : int, default=10
+            Draws of q, whose mean is taken.
+
+        Returns
+        -------
+        ndarray of float64 of shape (n_samples,)
+            In nats; the log-likelihood itself where there is one layer.
+
+        Raises
+        ------
+        ValueError
+            The topmost RBM is too large for its log Z, and none is given; or it has units of
+            labels.
+        """
+        from harmonium.evaluation import log_partition as exact
+
+        engine = self._ready()
+        if self.label_units:
+            raise ValueError("the bound is of rows without labels; this DBN has label_units=True")
+        check_integer("n_draws", n_draws, minimum=1)
+        data = validate_units(self, X, engine)
+        log_z = exact(self.rbms_[-1]) if log_partition is None else float(log_partition)
+        up, down = self._directed()
+        machine = self.rbms_[-1]._ready()[1]
+        total = np.zeros(data.n_rows)
+        n_draws = n_draws if up else 1
+        for number in range(n_draws):
+            rows, values = data.rows, values_of(data.rows)
+            for layer, (upwards, downwards) in enumerate(zip(up, down, strict=True)):
+                draw = Draw(sampling_seed(self._seed), number << 8 | layer, Stream.USER)
+                rows, states, q = self._drawn(engine, upwards, rows, draw)
+                total += cross_entropy(q, q)
+                total -= cross_entropy(values, self._propagate(engine, [downwards], rows))
+                values = states.astype(np.float32)
+            energies = np.empty(data.n_rows)
+            machine.free_energy(rows, energies)
+            total -= energies
+        return np.asarray(total / n_draws - log_z)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """How well the rows are modelled: larger is better.
+
+        With `label_units`, the accuracy of :meth:`predict`; else the mean of
+        :meth:`score_samples`.
+
+        Parameters
+        ----------
+        X : array or sparse matrix of shape (n_samples, n_features)
+        y : array of shape (n_samples,)
+            Labels, with `label_units`; else ignored.
+
+        Returns
+        -------
+        float
+        """
+        if self.label_units:
+            return float(np.mean(self.predict(X) == check_labels(y, X)))
+        return float(self.score_samples(X).mean())
+
+    # ---- files and scikit-learn ----
 
     def _torch_layers(self) -> tuple[list[tuple[Array, Array]], list[str]]:
         check_is_fitted(self)
-        layers = [(rbm.components_.T, rbm.intercept_hidden_) for rbm in self.rbms_]
+        if self.label_units:
+            raise ValueError("a DBN with label_units is not a network of dense layers")
+        W, _, c = self._top()
+        layers = [*self._directed()[0], (W, c)]
         return layers, ["sigmoid"] * len(layers)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -256,33 +256,72 @@ def _read_network(model: NetworkEstimator, arrays: Arrays, header: Header, prefi
 
 
 def _write_dbn(dbn: Any, arrays: Arrays, prefix: str) -> Header:
-    return {
+    header: Header = {
         "parameters": _plain_parameters(dbn, 0),
         "n_features_in": dbn.n_features_in_,
         "seed": str(dbn._seed),
         "n_sampled": dbn._n_sampled,
         "layers": _write_layers(dbn.rbms_, arrays, prefix + "layers."),
+        **_write_classes(dbn),
     }
+    state = dbn._up_down
+    if state is not None:
+        for at, array in enumerate(state.arrays):
+            arrays[f"{prefix}up_down.{at}"] = array
+        header["up_down"] = {
+            "seed": str(state.seed),
+            "epoch": state.epoch,
+            "steps": state.steps,
+            "rows_done": state.rows_done,
+            "history": state.history,
+        }
+    return header
 
 
 def _read_dbn(arrays: Arrays, header: Header, prefix: str) -> Any:
     from harmonium.dbn import DBN
+    from harmonium.up_down import UpDownState
 
     dbn = DBN(**{name: _parameters_of(value) for name, value in header["parameters"].items()})
     dbn.n_features_in_ = int(header["n_features_in"])
     dbn._seed = int(header["seed"])
     dbn._n_sampled = header["n_sampled"]
     dbn.rbms_ = _read_layers(arrays, header["layers"], prefix + "layers.")
+    _read_classes(dbn, header)
+    if "up_down" in header:
+        numbers = dict(header["up_down"])
+        lower, top = dbn.rbms_[:-1], dbn.rbms_[-1]
+        shapes = [(rbm.components_.T.shape, rbm.intercept_hidden_.shape) for rbm in lower]
+        shapes += [(rbm.components_.shape, rbm.intercept_visible_.shape) for rbm in lower]
+        flat = [shape for pair in shapes for shape in pair]
+        flat += [
+            top.components_.T.shape,
+            top.intercept_visible_.shape,
+            top.intercept_hidden_.shape,
+        ]
+        names = [f"{prefix}up_down.{at}" for at in range(len(flat))]
+        read = [_checked(arrays, name, shape) for name, shape in zip(names, flat, strict=True)]
+        seed = int(numbers.pop("seed"))
+        history = {name: list(values) for name, values in numbers.pop("history").items()}
+        dbn._publish(UpDownState(read, seed, history=history, **numbers))
     return dbn
 
 
-def _write_network_estimator(model: Any, arrays: Arrays, prefix: str) -> Header:
+def _write_classes(model: Any) -> Header:
     classes = getattr(model, "classes_", np.empty(0))  # none before labels came
+    return {"classes": classes.tolist(), "classes_dtype": classes.dtype.str}
+
+
+def _read_classes(model: Any, header: Header) -> None:
+    if header["classes"]:
+        model.classes_ = np.array(header["classes"], np.dtype(header["classes_dtype"]))
+
+
+def _write_network_estimator(model: Any, arrays: Arrays, prefix: str) -> Header:
     header: Header = {
         "parameters": _plain_parameters(model, getattr(model, "n_iter_", 0) - 1),
         "n_features_in": model.n_features_in_,
-        "classes": classes.tolist(),
-        "classes_dtype": classes.dtype.str,
+        **_write_classes(model),
         "seed": str(model._seed),
         "network": _write_network(model, arrays, prefix + "network."),
     }
@@ -300,8 +339,7 @@ def _read_network_estimator(arrays: Arrays, header: Header, prefix: str) -> Any:
     parameters = {name: _parameters_of(value) for name, value in header["parameters"].items()}
     model = kind(**parameters)
     model.n_features_in_ = int(header["n_features_in"])
-    if header["classes"]:
-        model.classes_ = np.array(header["classes"], np.dtype(header["classes_dtype"]))
+    _read_classes(model, header)
     model._seed = int(header["seed"])
     if "layers" in header:
         model.rbms_ = _read_layers(arrays, header["layers"], prefix + "layers.")

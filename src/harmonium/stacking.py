@@ -13,9 +13,9 @@ from sklearn.base import clone
 
 from harmonium._arrays import empty_bits
 from harmonium._checks import check_integer, check_word
-from harmonium._visible import Units
+from harmonium._visible import Units, values_of
 from harmonium.callbacks import Callback, CallbackList, Metrics
-from harmonium.engine.protocol import Draw, Engine, Float32, Machine, Rows, Stream
+from harmonium.engine.protocol import Array, Draw, Engine, Machine, Rows, Stream
 from harmonium.rbm import BernoulliRBM
 
 DEFAULT_RBM = BernoulliRBM(learning_rate=0.05, algorithm="cd", momentum=0.5, shuffle=True)
@@ -104,11 +104,13 @@ def train_layers(
     held_out: Units | None,
     rng: np.random.RandomState,
     saved: Sequence[BernoulliRBM] = (),
+    labels: Array | None = None,
 ) -> None:
     """Train the layers of `whole` from the lowest to the top, into `whole.rbms_`.
 
     Which has the layers so far, whenever one begins and after each of its epochs. `saved` are
-    layers of an earlier run, the last of them perhaps in its midst.
+    layers of an earlier run, the last of them perhaps in its midst. Where there are `labels`, bits
+    of shape (n_rows, n_classes), they are visible units of the topmost RBM, behind the others.
 
     Raises
     ------
@@ -125,8 +127,12 @@ def train_layers(
             trained.append(before)
             continue
         below = Below(engine, trained, whole.layer_inputs)
-        rows_of = _RowsOf(below, data.rows)
+        is_top = number == len(layers) - 1
+        rows_of = _RowsOf(below, data.rows, labels if is_top else None)
         rbm.n_features_in_ = n_visible if number == 0 else layers[number - 1].n_components
+        if labels is not None and is_top:
+            rbm.n_features_in_ += labels.shape[1]
+            held_out = None  # whose labels are not known
         relay = _Relay(whole, callbacks, [*trained, rbm])
         title = f"layer {number + 1} of {len(layers)} ({rbm.n_features_in_}-{rbm.n_components})"
         try:
@@ -172,28 +178,28 @@ class Below:
                 rows = self._engine.rows_of_bits(states, rbm.n_components)
         return rows
 
+    def joined(self, rows: Rows, labels: Array) -> Rows:
+        """Return rows with labels behind them."""
+        values = values_of(rows)
+        if rows.is_binary:
+            return self._engine.rows_of_bytes(np.concatenate([values != 0, labels], axis=1))
+        both = np.concatenate([values, labels.astype(np.float32)], axis=1)
+        return self._engine.rows_of_reals(both)
+
 
 class _RowsOf:
     """An epoch's rows, kept until another epoch's are asked for."""
 
-    def __init__(self, below: Below, data: Rows) -> None:
+    def __init__(self, below: Below, data: Rows, labels: Array | None) -> None:
         self._below = below
         self._data = data
+        self._labels = labels
         self._epoch: int | None = None
 
     def __call__(self, epoch: int) -> Rows:
         if self._epoch is None or (epoch != self._epoch and not self._below.is_same_in_all_epochs):
             self._rows = self._below.rows(self._data, epoch)
+            if self._labels is not None:
+                self._rows = self._below.joined(self._rows, self._labels)
             self._epoch = epoch
         return self._rows
-
-
-def propagate_up(engine: Engine, rbms: Sequence[BernoulliRBM], rows: Rows) -> Float32:
-    """Return the probabilities of the topmost layer's units, those below at their means."""
-    values = np.empty((0, 0), np.float32)
-    for number, rbm in enumerate(rbms):
-        if number > 0:
-            rows = engine.rows_of_reals(values)
-        values = np.empty((rows.n_rows, rbm.n_components), np.float32)
-        rbm._ready()[1].propup(rows, values)
-    return values

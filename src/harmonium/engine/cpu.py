@@ -147,6 +147,9 @@ class _CpuTrainer:
     def rows_done(self) -> int:
         return self._core.rows_done
 
+    def copy_visible_states(self, out: Bits) -> None:
+        self._core.copy_visible_states(out)
+
     def run(
         self,
         rows: CoreRows,

@@ -163,6 +163,9 @@ class Trainer(Protocol):
     def rows_done(self) -> int:
         """How many rows all updates so far have seen."""
 
+    def copy_visible_states(self, out: Bits) -> None:
+        """Write the visible states of the last update's chains, one a row."""
+
     def run(
         self,
         rows: Rows,
