@@ -419,7 +419,7 @@ def test_up_down_resumes_to_the_bit(n_threads, labels, tmp_path):
 
 def test_up_down_that_diverged():
     dbn = fitted()
-    with pytest.raises(FloatingPointError, match=r"training diverged in epoch 1 .*=1e\+38"):
+    with pytest.raises(FloatingPointError, match=r"training diverged in epoch 1: .*=1e\+38"):
         dbn.fit_up_down(X, n_iter=5, learning_rate=lambda epoch: 1e38)
     assert np.isfinite(dbn.transform(BITS)).all()
 
