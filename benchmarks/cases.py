@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 QUICK = 4  # how many times less work --quick does
@@ -44,6 +45,36 @@ class Training:
         return 2.0 * (3 + 2 * self.n_gibbs_steps) * self.n_visible * self.n_hidden
 
     def quick(self) -> Training:
+        return replace(self, n_rows=self.n_rows // QUICK)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """A part of an epoch of backpropagation, SGD on the cross-entropy of a softmax."""
+
+    sizes: tuple[int, ...]
+    batch_size: int
+    n_rows: int
+    dropout: float = 0.0  # of hidden units
+    learning_rate: float = 0.05
+    unit = "samples/s"
+
+    @property
+    def title(self) -> str:
+        kind = f", dropout {self.dropout:g}" if self.dropout else ""
+        return f"fine-tuning {'–'.join(map(str, self.sizes))}, SGD, batch {self.batch_size}{kind}"
+
+    @property
+    def amount(self) -> int:
+        return self.n_rows
+
+    @property
+    def flop(self) -> float:
+        # Forward, the gradients of weights and, above the first layer, of inputs.
+        weights = [a * b for a, b in pairwise(self.sizes)]
+        return 2.0 * (3 * sum(weights) - weights[0])
+
+    def quick(self) -> FineTuning:
         return replace(self, n_rows=self.n_rows // QUICK)
 
 
@@ -135,6 +166,12 @@ TRAINING = [
 ]
 SPARSE = Training(n_visible=20_000, n_hidden=256, batch_size=10, n_rows=1_600, data="documents")
 SPARSE_SHARE = 5  # scikit-learn's turn has so many times fewer rows: it takes 30 ms an update
+FINE_TUNING = [
+    FineTuning(sizes=(784, 1000, 1000, 1000, 10), batch_size=10, n_rows=2_000),
+    FineTuning(sizes=(784, 500, 500, 2000, 10), batch_size=100, n_rows=6_000),
+    FineTuning(sizes=(784, 500, 500, 2000, 10), batch_size=100, n_rows=6_000, dropout=0.5),
+    FineTuning(sizes=(784, 10), batch_size=600, n_rows=48_000),
+]
 GIBBS = [Gibbs(n_chains=1000, n_steps=30), Gibbs(n_chains=20, n_steps=1000)]
 TRANSFORM = [
     Product(label="transform", n_rows=60_000),
@@ -167,5 +204,6 @@ IN_README = [
         SPARSE,
         *GIBBS,
         TRANSFORM[0],
+        *FINE_TUNING[:2],
     )
 ]

@@ -34,6 +34,13 @@ def grey() -> Float32:
 
 
 @cache
+def labels() -> NDArray[np.int64]:
+    """MNIST's training labels."""
+    grey()  # skips where there is no MNIST
+    return harmonium.datasets.load_mnist()[1]
+
+
+@cache
 def binary() -> Float32:
     """The same thresholded at one half, as float32 zeros and ones: what every peer takes."""
     return (grey() > 0.5).astype(np.float32)

@@ -76,6 +76,77 @@ class TorchRBM:
             self.c.add_(p.sum(0) - p_chain.sum(0), alpha=rate)
 
 
+class TorchNetwork:
+    """A network of sigmoid layers and a softmax in PyTorch, trained by SGD.
+
+    Parameters
+    ----------
+    layers : sequence of (W, c)
+        W of shape (n_inputs, n_outputs).
+    dropout : float
+        Of hidden units.
+    """
+
+    def __init__(self, layers: Any, dropout: float = 0.0) -> None:
+        self.layers = [(torch.tensor(np.ascontiguousarray(W)), torch.tensor(c)) for W, c in layers]
+        self.dropout = dropout
+
+    def parameters(self) -> list[Any]:
+        return [array.numpy() for layer in self.layers for array in layer]
+
+    def train(self, X: Any, y: Any, batch_size: int, learning_rate: float) -> TorchNetwork:
+        """By hand: no autograd, updates in place. Call it under `torch.inference_mode()`."""
+        one_hot = torch.nn.functional.one_hot(y, 10).float()
+        keep = 1 - self.dropout
+        *hidden, (W_top, c_top) = self.layers
+        for x, t in zip(X.split(batch_size), one_hot.split(batch_size), strict=True):
+            values, masks = [x], []
+            for W, c in hidden:
+                values.append(torch.addmm(c, values[-1], W).sigmoid_())
+                if self.dropout:
+                    masks.append(torch.rand_like(values[-1]).lt_(keep).div_(keep))
+                    values[-1] = values[-1] * masks[-1]
+            delta = torch.softmax(torch.addmm(c_top, values[-1], W_top), 1).sub_(t)
+            rate = -learning_rate / len(x)
+            for number in range(len(self.layers) - 1, -1, -1):
+                W, c = self.layers[number]
+                below = delta @ W.t() if number > 0 else None
+                W.addmm_(values[number].t(), delta, alpha=rate)
+                c.add_(delta.sum(0), alpha=rate)
+                if below is not None:
+                    y = values[number]
+                    if self.dropout:
+                        delta = below.mul_(y).mul_(masks[number - 1] - y)
+                    else:
+                        delta = below.mul_(y).mul_(1 - y)
+        return self
+
+    def train_by_autograd(
+        self, X: Any, y: Any, batch_size: int, learning_rate: float
+    ) -> TorchNetwork:
+        """As most would write it: modules, a loss, an optimiser."""
+        modules = []
+        for W, c in self.layers:
+            linear = torch.nn.Linear(*W.shape)
+            with torch.no_grad():
+                linear.weight.copy_(W.t())
+                linear.bias.copy_(c)
+            modules += [linear, torch.nn.Sigmoid()]
+            if self.dropout:
+                modules.append(torch.nn.Dropout(self.dropout))
+        end = 2 if self.dropout else 1
+        model = torch.nn.Sequential(*modules[:-end])
+        optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
+        loss = torch.nn.CrossEntropyLoss()
+        for x, t in zip(X.split(batch_size), y.split(batch_size), strict=True):
+            optimizer.zero_grad()
+            loss(model(x), t).backward()
+            optimizer.step()
+        linears = [module for module in model if isinstance(module, torch.nn.Linear)]
+        self.layers = [(m.weight.detach().t(), m.bias.detach()) for m in linears]
+        return self
+
+
 def numpy_bernoulli(p: Any) -> Any:
     """Return a function that draws with NumPy, into the same memory every time."""
     rng = np.random.default_rng(1)

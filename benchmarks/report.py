@@ -12,6 +12,7 @@ import peers
 Results = dict[str, Any]
 
 PEERS = ["scikit-learn", "PyTorch", "PyTensor"]
+BY_HAND = "PyTorch by hand"  # no autograd, where "PyTorch" has it
 
 # The deep-learning tutorial (deeplearning.net, 2008-2013) trained on 50 000 images.
 TUTORIAL_ROWS = 50_000
@@ -25,6 +26,8 @@ def tables(results: Results, command: str) -> str:
     peak = run["peak"][str(run["threads"])]
     parts = [machine_line(results, command), ""]
     parts += table(results, "workloads", "harmonium", PEERS, peak)
+    networks = table(results, "networks", "harmonium", ["PyTorch", BY_HAND, "scikit-learn"], peak)
+    parts += ["", "Backpropagation:", "", *networks]
     whole = f"{threads(run['threads'])}, {run['isa']}"
     less = [
         benchmark["extra_info"]["title"]
@@ -38,6 +41,7 @@ def tables(results: Results, command: str) -> str:
             heading,
             "",
             *table(results, "workloads", whole, list(cases.PARTS), only=less),
+            *table(results, "networks", whole, list(cases.PARTS), only=less)[2:],
         ]
     best, *lower = run["levels"]
     kernels = table(results, "kernels", best, [*lower, "NumPy", "PyTorch"], peak)
@@ -53,6 +57,7 @@ def short_table(results: Results, command: str) -> str:
     run = results["machine_info"]["harmonium"]
     peak = run["peak"][str(run["threads"])]
     lines = table(results, "workloads", "harmonium", PEERS, peak, only=cases.IN_README)
+    lines += table(results, "networks", "harmonium", PEERS, peak, only=cases.IN_README)[2:]
     return "\n".join([*lines, "", machine_line(results, command)])
 
 

@@ -18,7 +18,17 @@ import report
 
 HERE = Path(__file__).resolve().parent
 # What a reader wants to know first.
-ORDER = ["training", "gibbs", "transform", "rowsum", "ways", "update", "bernoulli", "activation"]
+ORDER = [
+    "training",
+    "network",
+    "gibbs",
+    "transform",
+    "rowsum",
+    "ways",
+    "update",
+    "bernoulli",
+    "activation",
+]
 
 
 def main() -> int:
