@@ -463,8 +463,7 @@ class DBNClassifier(NetworkClassifier):
     dropout, input_dropout : float, default=0.0
         Probability that fine-tuning sets a hidden unit, or an input, to zero for a minibatch's
         row (Srivastava et al. 2014). The others are divided by the probability of being kept, so
-        that nothing changes when the network is used; and so are the pre-trained weights' inputs
-        at the start.
+        that pre-trained weights, and the network when it is used, need no scaling.
     max_norm : float or None, default=None
         Largest length of the vector of weights into a unit.
     shuffle : bool, default=True
