@@ -104,7 +104,8 @@ class Network {
     void drop(Index l, const Update& update, Range units, View<float> x, int thread);
     void turn(Index l, Range units);
     void turn_narrow_layers();
-    void outputs_of(Index l, View<const float> x, View<float> y, Range units);
+    void find_runs(Index l, View<const float> x);
+    void outputs_of(Index l, View<const float> x, const std::vector<Range>& runs, View<float> y, Range units);
     void finish_outputs(View<float> y) const;
     void forward(Index l, View<const float> x, View<float> y, const Update& update);
     LossSums compare(const Batch& batch, const Targets& targets, View<float> y, const Update& update);
@@ -120,6 +121,8 @@ class Network {
     int n_threads_;
     Index rows_done_ = 0;
     std::vector<Matrix> values_, deltas_;  // of the layers' inputs, and after the last its outputs
+    std::vector<std::vector<Range>> runs_;  // of each layer's inputs, those that are not zero in all rows
+    std::vector<Range> strips_;
     std::vector<Matrix> turned_;  // Wᵀ of narrow layers
     std::vector<View<const float>> x_;  // the values of the minibatch
     struct Scratch {
@@ -129,7 +132,7 @@ class Network {
     };
     std::vector<Scratch> scratch_;  // a thread
     std::vector<Index> first_unit_;  // of each layer's inputs, among all the network's units
-    Buffer<float> keep_, bias_step_, norms_, row_loss_;
+    Buffer<float> keep_, bias_step_, norms_, row_loss_, largest_;
     Buffer<std::uint8_t> row_error_;
 };
 
