@@ -45,7 +45,13 @@ def test_softmax_regression_finds_the_convex_optimum():
     # Its C is 1 / (n · l2) and it, too, leaves biases alone.
     l2, n = 1e-2, len(TRAIN)
     ours = SoftmaxRegression(
-        learning_rate=1.0, momentum=0.9, batch_size=n, l2=l2, max_iter=2000, random_state=0
+        learning_rate=1.0,
+        momentum=0.9,
+        batch_size=n,
+        l2=l2,
+        max_iter=2000,
+        random_state=0,
+        n_threads=1,
     ).fit(TRAIN, Y_TRAIN)
     theirs = LogisticRegression(C=1 / (n * l2), tol=1e-8, max_iter=1000).fit(TRAIN, Y_TRAIN)
     # The optimum is flat to float32: 1e-3 of a probability is what is left of 2000 steps.
@@ -58,9 +64,10 @@ def test_dbn_classifier_beats_softmax_regression_on_real_digits():
     wrong = np.zeros(2)
     for seed in range(3):
         train, test, y_train, y_test = train_test_split(X, Y, random_state=seed)
-        linear = SoftmaxRegression(batch_size=20, random_state=seed, max_iter=50)
+        # One thread: two wait for one another at every minibatch on a machine that is busy.
+        linear = SoftmaxRegression(batch_size=20, random_state=seed, max_iter=50, n_threads=1)
         deep = DBNClassifier(
-            (256, 256), rbm=LAYER, learning_rate=0.3, random_state=seed, max_iter=60
+            (256, 256), rbm=LAYER, learning_rate=0.3, random_state=seed, max_iter=60, n_threads=1
         )
         for at, model in enumerate((linear, deep)):
             wrong[at] += np.sum(model.fit(train, y_train).predict(test) != y_test)
@@ -205,7 +212,7 @@ def test_plain_patience():
 def test_the_tutorials_patience():
     # 1347 rows, 14 minibatches an epoch.
     model = fresh(
-        BOTH[0], batch_size=100, max_iter=1000, early_stopping="tutorial", patience=60
+        BOTH[0], batch_size=100, max_iter=1000, early_stopping="tutorial", patience=60, n_threads=1
     ).fit(TRAIN, Y_TRAIN, X_val=TEST, y_val=Y_TEST)
     patience, best, updates = 60, math.inf, 0
     for error in model.history_["val_error"]:

@@ -446,7 +446,7 @@ def test_autoencoder_beats_pca():
     train, test = X[:1200], X[1200:]
     model = DeepAutoencoder(
         (100, 10), code_activation="identity", rbm=LAYER, random_state=0, max_iter=60,
-        batch_size=20, learning_rate=0.01,
+        batch_size=20, learning_rate=0.01, n_threads=1,
     ).fit(train)  # fmt: skip
     pca = PCA(10).fit(train)
     theirs = np.mean((pca.inverse_transform(pca.transform(test)) - test) ** 2)
@@ -484,7 +484,7 @@ def test_autoencoder_begins_as_the_unrolled_dbn():
 def test_autoencoder_stops_by_its_validation_loss():
     model = DeepAutoencoder(
         (20, 5), rbm=LAYER, random_state=0, max_iter=500, early_stopping="patience", patience=2,
-        learning_rate=0.02, batch_size=20,
+        learning_rate=0.02, batch_size=20, n_threads=1,
     ).fit(X[:300], X_val=X[300:400])  # fmt: skip
     losses = model.history_["val_loss"]
     assert len(losses) == int(np.argmin(losses)) + 3 < 500

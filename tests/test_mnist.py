@@ -7,7 +7,7 @@ import pytest
 import reference as ref
 import scipy.sparse
 
-from harmonium import BernoulliRBM
+from harmonium import BernoulliRBM, SoftmaxRegression
 from harmonium.datasets import load_mnist
 
 FOLDER = os.environ.get("HARMONIUM_DATA")
@@ -92,3 +92,23 @@ def test_intensities_train_as_they_are():
     assert rbm.components_.dtype == np.float32
     assert rbm.score(X) > -135
     assert BernoulliRBM(200, n_iter=0, **rules).fit(X).score(X) < -180
+
+
+def test_softmax_regression_is_the_tutorials_to_the_last_image():
+    # The output of the deep-learning tutorial's logistic_sgd.py: "validation error 7.510417 %" of
+    # epoch 72, "best validation score of 7.479167 %,with test performance 7.489583 %" after 74 of
+    # them. Nothing in it is random. Its intensities are bytes / 256, and it leaves out the rows
+    # that don't fill a minibatch of 600.
+    X, y = load_mnist(validation=10_000)
+    X_val, y_val = load_mnist(split="validation", validation=10_000)
+    X_test, y_test = load_mnist(split="test")
+    n, m, scale = 83 * 600, 16 * 600, np.float32(255 / 256)
+    model = SoftmaxRegression(
+        early_stopping="tutorial", patience=5000, shuffle=False, max_iter=1000, n_threads=1
+    )
+    model.fit(scale * X[:n], y[:n], X_val=scale * X_val[:m], y_val=y_val[:m])
+    assert model.n_iter_ == 74
+    errors = m * np.array(model.history_["val_error"])
+    np.testing.assert_allclose(errors[[71, 73]], [0.07510417 * m, 0.07479167 * m], atol=0.01)
+    assert errors.argmin() == 73
+    assert np.sum(model.predict(scale * X_test[:m]) != y_test[:m]) == round(0.07489583 * m)
