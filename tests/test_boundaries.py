@@ -35,6 +35,13 @@ def trainer(**other: Any) -> _core.Trainer:
     return _core.Trainer(*trainer_arguments(**other).values())
 
 
+def trained() -> _core.Trainer:
+    """A trainer after an update with two chains."""
+    t = trainer(chains=WORDS_H[:2].copy())
+    t.run(rows(), None, 0, 2, 2, 0, 0.1, 0.0)
+    return t
+
+
 def trainer_arguments(**other: Any) -> dict[str, Any]:
     arguments = {"W": W.copy(), "b": B.copy(), "c": C.copy(), "chains": WORDS_H.copy()}
     arguments |= {"W_velocity": np.zeros_like(W)}
@@ -149,6 +156,11 @@ CALLS: dict[str, Call] = {
         lambda: trainer().run,
         lambda: [rows(), np.arange(N), 0, N, 2, 0, 0.1, 0.0],
         [ROWS, "in", INT, INT, INT, INT, REAL, REAL],
+    ),
+    "Trainer.copy_visible_states": (
+        lambda: trained().copy_visible_states,
+        lambda: [np.zeros_like(WORDS_V[:2])],
+        [OUT],
     ),
     "Network": (
         lambda: _core.Network,

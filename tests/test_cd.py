@@ -13,7 +13,7 @@ from layouts import SIZES, Canvas, packed, random_bits, random_model, random_rea
 
 from harmonium import _core, ops
 from harmonium.engine import get_engine
-from harmonium.engine.protocol import TrainingArrays, TrainingRule
+from harmonium.engine.protocol import Stream, TrainingArrays, TrainingRule
 
 F32 = np.float32
 EPS = 2.0**-24  # relative error of one float32 rounding
@@ -671,3 +671,19 @@ def test_cd_needs_a_chain_for_each_row() -> None:
         training.run(random_bits(10, 9, seed=59))
     assert same_bits(training.arrays.W, state.W)
     training.run(random_bits(4, 9, seed=59))  # four rows are as many as there are chains
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_visible_states_are_those_of_the_last_step(n_threads: int) -> None:
+    n, step, seed = 20, 5, 7
+    W, b, c = random_model(70, 33, seed=0, scale=0.4)
+    v = random_bits(n, 70, seed=1)
+    h = ops.sample_bernoulli(ops.propup(v, W, c), seed, step=step, stream=Stream.HIDDEN_START)
+    expected = ops.sample_bernoulli(ops.propdown(h, W, b), seed, step=step, stream=Stream.VISIBLE)
+    arrays = TrainingArrays(W.copy(), b.copy(), c.copy(), packed(np.zeros((30, 33), bool)))
+    engine = get_engine(n_threads=n_threads)
+    trainer = engine.trainer(arrays, TrainingRule(1, False, 0.0, 0.0, seed), "auto")
+    trainer.run(engine.rows_of_bytes(v), None, 0, n, n, step, 0.1, 0.0)
+    words = np.zeros((n, 2), np.uint64)
+    trainer.copy_visible_states(words)
+    np.testing.assert_array_equal(ops.unpack(words, 70), expected)

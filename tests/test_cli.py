@@ -13,13 +13,33 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from harmonium import BernoulliRBM, __version__, commands, load
+from harmonium import (
+    DBN,
+    BernoulliRBM,
+    DBNClassifier,
+    DeepAutoencoder,
+    SoftmaxRegression,
+    __version__,
+    commands,
+    load,
+)
 from harmonium.cli import build_parser, main
+from harmonium.commands import pictures, training
+from harmonium.commands.data import dense, load_data
+from harmonium.commands.output import table
+from harmonium.commands.sampling import gibbs_chains
+from harmonium.evaluation import log_partition
 
 SMALL = ["train", "rbm", "--data", "digits", "--hidden", "8", "--epochs", "2", "--threads", "1"]
+SMALL_DBN = [
+    *("train", "dbn", "--data", "digits", "--hidden", "12,8", "--pretrain-epochs", "2"),
+    *("--threads", "1"),
+]
+CLASSIFIER = [*SMALL_DBN, "--epochs", "3"]
+GENERATIVE = [*SMALL_DBN, "--generative"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "HARMONIUM_DEBUG"}
 # Whichever harmonium is tested here, from whatever folder.
-ENVIRONMENT["PYTHONPATH"] = str(Path(commands.__file__).parents[1])
+ENVIRONMENT["PYTHONPATH"] = str(Path(commands.__file__).parents[2])
 
 
 def is_png(path):
@@ -60,6 +80,22 @@ def model(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """A classifier of the digits, trained from the command line."""
+    path = tmp_path_factory.mktemp("model") / "classifier.safetensors"
+    assert main([*CLASSIFIER, "--quiet", "--no-pictures", "--output", str(path)]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def generative(tmp_path_factory):
+    """A DBN with units of labels, trained from the command line."""
+    path = tmp_path_factory.mktemp("model") / "generative.safetensors"
+    assert main([*GENERATIVE, "--quiet", "--no-pictures", "--output", str(path)]) == 0
+    return path
+
+
 def error_of(capsys, arguments):
     """Run what must fail with 1, and return its one line."""
     assert main(arguments) == 1
@@ -97,12 +133,13 @@ def test_every_command_explains_itself_whatever_the_terminal_is(monkeypatch, nam
         assert action.help or action.choices
 
 
-def test_every_training_option_with_a_default_tells_it():
-    (parser,) = (p for name, p in parsers(build_parser()) if name == "harmonium train rbm")
+@pytest.mark.parametrize("kind", ["rbm", "dbn"])
+def test_every_training_option_with_a_default_tells_it(kind):
+    (parser,) = (p for name, p in parsers(build_parser()) if name == f"harmonium train {kind}")
     told = 0
     for action in parser._actions:
         if action.default not in (None, False, "==SUPPRESS=="):
-            number = re.search(r"\(default: ([^,)]+)", action.help % vars(action))
+            number = re.search(r"\(default: ([^ )]*[^ ),])", action.help % vars(action))
             assert number, action.dest
             default = "yes" if action.default is True else action.default
             if isinstance(default, float):
@@ -110,7 +147,7 @@ def test_every_training_option_with_a_default_tells_it():
             else:
                 assert number[1] == str(default)
             told += 1
-    assert told > 12
+    assert told > 11
 
 
 def test_help_and_version_import_neither_scikit_learn_nor_numpy():
@@ -120,7 +157,7 @@ def test_help_and_version_import_neither_scikit_learn_nor_numpy():
         "except SystemExit as end: assert end.code == 0\n"
         "assert not {'sklearn', 'scipy', 'numpy'} & set(sys.modules)"
     )
-    for arguments in (["--version"], ["--help"], ["train", "rbm", "--help"]):
+    for arguments in (["--version"], ["train", "rbm", "--help"], ["train", "dbn", "--help"]):
         subprocess.run(
             [sys.executable, "-c", code, *arguments],
             env=ENVIRONMENT,
@@ -154,6 +191,15 @@ def test_version(capsys):
         ([*SMALL, "--image-shape", "8"], "expected HEIGHTxWIDTH, such as 28x28, got '8'"),
         ([*SMALL, "--algorithm", "sgd"], "invalid choice"),
         ([*SMALL, "--learn", "0.1"], "--learn"),  # no abbreviations
+        ([*CLASSIFIER, "--hidden", "8,x"], "at least 1 with commas between them, got '8,x'"),
+        ([*CLASSIFIER, "--hidden", ""], "--hidden: expected whole numbers"),
+        ([*CLASSIFIER, "--dropout", "1"], "--dropout: expected a number of at least 0 and below 1"),
+        ([*GENERATIVE, "--dropout", "0.5"], "--dropout: says nothing with --generative"),
+        ([*GENERATIVE, "--no-pretrain"], "--no-pretrain: says nothing with --generative"),
+        ([*CLASSIFIER, "--up-down-epochs", "1"], "says nothing without --generative"),
+        ([*CLASSIFIER, "--no-pretrain"], "--pretrain-epochs: says nothing with --no-pretrain"),
+        ([*CLASSIFIER, "--patience", "3"], "--patience: says nothing without --early-stopping"),
+        (["evaluate", "m"], "--data"),
         (["sample", "m", "-n", "0"], "-n: expected a whole number of at least 1"),
         (["demo", "--data", "faces"], "invalid choice"),
     ],
@@ -196,7 +242,7 @@ def test_train_writes_the_model_and_pictures_and_prints_one_table(capsys, tmp_pa
         f"{rbm.history_[name][-1]:.4f}"
         for name in ("reconstruction_error", "val_reconstruction_error")
     ]
-    data = commands.load_data("digits")
+    data = load_data("digits")
     (scores,) = (line for line in lines if line.startswith("pseudo-likelihood "))
     score, spread = map(float, re.findall(r"(-[\d.]+) \+- ([\d.]+)", scores)[1])
     # Other draws of the same rows: the standard error is of one more than covers both.
@@ -231,7 +277,7 @@ def test_training_is_the_estimators_with_the_options_as_parameters(capsys, tmp_p
         8, algorithm="cd", n_gibbs_steps=2, learning_rate=0.03, batch_size=50, momentum=0.5,
         l1=0.0001, l2=0.0002, init="normal", random_state=3, precision="float32", n_iter=2,
         n_threads=1,
-    ).fit(commands.load_data("digits", held_out=0).train)  # fmt: skip
+    ).fit(load_data("digits", held_out=0).train)  # fmt: skip
     np.testing.assert_array_equal(load("m.safetensors").components_, rbm.components_)
 
 
@@ -271,7 +317,7 @@ def hide_matplotlib(monkeypatch):
     def find_spec(name, *args):
         return None if name == "matplotlib" else importlib.util.find_spec(name, *args)
 
-    monkeypatch.setattr(commands, "find_spec", find_spec)
+    monkeypatch.setattr(pictures, "find_spec", find_spec)
 
 
 def test_without_matplotlib_training_goes_on_and_says_what_is_missing(
@@ -293,6 +339,278 @@ def test_without_matplotlib_pictures_that_were_asked_for_are_an_error(
     assert list(tmp_path.iterdir()) == []
 
 
+# ---------------------------------------------------------------------------- training a DBN
+
+
+def same_network(one, other):
+    one, other = load(one), load(other)
+    for a, b in zip(one.coefs_ + one.intercepts_, other.coefs_ + other.intercepts_, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(one.rbms_, other.rbms_, strict=True):
+        np.testing.assert_array_equal(a.components_, b.components_)
+    assert one.history_.keys() == other.history_.keys()
+    for name in one.history_.keys() - {"time"}:
+        assert one.history_[name] == other.history_[name]
+
+
+def test_train_dbn_writes_the_model_and_pictures_and_prints_one_table(capsys, tmp_path):
+    assert main([*CLASSIFIER, "--output", "out"]) == 0
+    captured = capsys.readouterr()
+    files = {path.name: path for path in (tmp_path / "out").iterdir()}
+    assert set(files) == {"model.safetensors", "confusion.png", "filters.png", "training.png"}
+    assert all(is_png(path) for name, path in files.items() if name.endswith(".png"))
+    for name in files:
+        assert f"out/{name}" in captured.out
+    # A bar for each phase, and what each measures.
+    for title in ("layer 1 of 2 (256-12)", "layer 2 of 2 (12-8)", "DBNClassifier"):
+        assert f"{title}: 100%" in captured.err
+    assert "held-out PL" in captured.err
+    assert "validation error 0." in captured.err
+
+    told = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in captured.out.splitlines()[:4])
+    assert told["model"] == "256 units, 12 - 8 hidden ones, 10 classes"
+    assert told["pre-training"].startswith("2 layers, 4 epochs in ")
+    model = load(files["model.safetensors"])
+    best = int(np.argmin(model.history_["val_error"])) + 1
+    assert re.match(
+        rf"3 epochs in [\d.]+ s, [\d,]+ samples/s; the best was {best}$", told["fine-tuning"]
+    )
+    rows = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in captured.out.splitlines()[6:9])
+    assert rows["rows"].split() == ["1,077", "360", "360"]
+    data = load_data("digits", binarize="none", labelled=True)
+    wrong = [
+        int(np.sum(model.predict(X) != y))
+        for X, y in (
+            (data.train, data.y_train),
+            (data.held_out, data.y_held_out),
+            (data.test, data.y_test),
+        )
+    ]
+    assert rows["errors"].split() == [f"{n:,}" for n in wrong]
+    assert f"test error {wrong[-1] / 360:.2%}, 95% interval" in captured.out
+
+
+def test_training_a_dbn_is_the_estimators_with_the_options_as_parameters():
+    options = {
+        "--pretrain-learning-rate": "0.03",
+        "--pretrain-batch-size": "20",
+        "--pretrain-gibbs-steps": "2",
+        "--decay": "none",
+        "--batch-size": "30",
+        "--learning-rate": "0.2",
+        "--dropout": "0.1",
+        "--input-dropout": "0.05",
+        "--max-norm": "2.5",
+        "--momentum": "0.3",
+        "--l2": "0.0001",
+        "--early-stopping": "patience",
+        "--patience": "2",
+        "--seed": "3",
+        "--validation": "100",
+        "--binarize": "stochastic",
+        "--output": "m.safetensors",
+    }
+    flat = [word for pair in options.items() for word in pair]
+    assert main([*CLASSIFIER, *flat, "--no-pictures", "--quiet"]) == 0
+    # The layers learn from bits, the whole from intensities.
+    grey = load_data("digits", binarize="none", held_out=100, labelled=True)
+    bits = load_data("digits", binarize="stochastic", seed=3, held_out=100, labelled=True)
+    rbm = BernoulliRBM(
+        learning_rate=0.03, algorithm="cd", momentum=0.5, shuffle=True, n_iter=2, batch_size=20,
+        n_gibbs_steps=2,
+    )  # fmt: skip
+    model = DBNClassifier(
+        (12, 8), rbm=rbm, batch_size=30, learning_rate=0.2, dropout=0.1, input_dropout=0.05,
+        max_norm=2.5, momentum=0.3, l2=0.0001, early_stopping="patience", patience=2, max_iter=3,
+        random_state=3, n_threads=1,
+    ).pretrain(bits.train)  # fmt: skip
+    X_val, y_val = grey.held_out, grey.y_held_out
+    model.fit(grey.train, grey.y_train, X_val=X_val, y_val=y_val, pretrain=False)
+    for W, expected in zip(load("m.safetensors").coefs_, model.coefs_, strict=True):
+        np.testing.assert_array_equal(W, expected)
+
+
+def test_no_pretraining_begins_with_random_layers(capsys):
+    arguments = [word for word in CLASSIFIER if word not in ("--pretrain-epochs", "2")]
+    arguments += ["--no-pretrain", "--no-pictures", "--output", "m.safetensors"]
+    assert main(arguments) == 0
+    assert "pre-training" not in capsys.readouterr().out
+    assert not hasattr(load("m.safetensors"), "rbms_")
+
+
+def test_train_dbn_generative_is_the_dbn_with_units_of_labels(capsys, tmp_path):
+    arguments = [*GENERATIVE, "--up-down-epochs", "2", "--decay", "none", "--output", "out"]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "filters.png",
+        "model.safetensors",
+        "samples.png",
+        "training.png",
+    ]
+    assert "layer 2 of 2 (22-8): 100%" in captured.err
+    assert "up-down: 100%" in captured.err
+    assert "\nup-down       2 epochs in " in captured.out
+    assert "test error" in captured.out
+    data = load_data("digits", labelled=True)
+    rbm = BernoulliRBM(
+        learning_rate=0.05, n_iter=2, shuffle=True, batch_size=100, n_gibbs_steps=5, n_chains=100,
+        l2=0.0002, init="data",
+    )  # fmt: skip
+    dbn = DBN((12, 8), rbm=rbm, label_units=True, random_state=0, n_threads=1)
+    dbn.fit(data.train, data.y_train).fit_up_down(data.train, data.y_train, n_iter=2)
+    model = load("out/model.safetensors")
+    for (W, _), (expected, _) in zip(model.generation_, dbn.generation_, strict=True):
+        np.testing.assert_array_equal(W, expected)
+
+
+def interrupt_at(monkeypatch, title, epoch):
+    class Clock(training._Clock):
+        def on_epoch_end(self, estimator, number, metrics):
+            super().on_epoch_end(estimator, number, metrics)
+            if self.title.startswith(title) and number == epoch:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_Clock", Clock)
+
+
+@pytest.mark.parametrize(
+    ("title", "epoch", "where"),
+    [
+        ("layer 1", 1, " at layer 1 of 2"),
+        ("layer 2", 1, " at layer 2 of 2"),
+        ("layer 2", 2, " at layer 2 of 2"),
+        ("DBNClassifier", 2, ""),
+    ],
+)
+def test_ctrl_c_in_any_phase_saves_what_there_is_to_go_on_from(
+    capsys, monkeypatch, title, epoch, where
+):
+    common = [*CLASSIFIER, "--quiet", "--no-pictures"]
+    assert main([*common, "--output", "whole.safetensors"]) == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, title, epoch)
+        assert main([*common, "--output", "m.safetensors"]) == 130
+    assert capsys.readouterr().err == (
+        f"harmonium: interrupted; the model{where} after {epoch} whole epochs and what followed "
+        "is in m.safetensors\n"
+    )
+    assert main([*common, "--resume", "m.safetensors", "--output", "resumed.safetensors"]) == 0
+    same_network("whole.safetensors", "resumed.safetensors")
+
+
+@pytest.mark.parametrize(("title", "epoch"), [("layer 2", 1), ("up-down", 1)])
+def test_a_generative_run_goes_on_too(monkeypatch, title, epoch):
+    common = [*GENERATIVE, "--up-down-epochs", "3", "--quiet", "--no-pictures"]
+    assert main([*common, "--output", "whole.safetensors"]) == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, title, epoch)
+        assert main([*common, "--output", "m.safetensors"]) == 130
+    assert main([*common, "--resume", "m.safetensors", "--output", "resumed.safetensors"]) == 0
+    whole, resumed = load("whole.safetensors"), load("resumed.safetensors")
+    np.testing.assert_array_equal(whole.rbms_[-1].components_, resumed.rbms_[-1].components_)
+    np.testing.assert_array_equal(whole.generation_[0][0], resumed.generation_[0][0])
+
+
+@pytest.mark.parametrize("phase", ["--pretrain-epochs", "--epochs"])
+def test_killed_in_any_phase_and_resumed(tmp_path, phase):
+    """kill -9 comes at any moment, that of writing a checkpoint included."""
+
+    def with_epochs(n):
+        options = {"--pretrain-epochs": "2", "--epochs": "1"} | {phase: str(n)}
+        flat = [word for pair in options.items() for word in pair]
+        return [*SMALL_DBN, *flat, "--decay", "none", "--quiet", "--no-pictures"]
+
+    child = subprocess.Popen(
+        [sys.executable, "-m", "harmonium", *with_epochs(10**6), "--checkpoint", "c"],
+        env=ENVIRONMENT,
+    )
+
+    def epochs_done():
+        model = load("c")
+        return model.rbms_[0].n_iter_ if phase == "--pretrain-epochs" else model.n_iter_
+
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "c").exists() or (
+            phase == "--epochs" and not hasattr(load("c"), "coefs_")
+        ):
+            assert child.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        child.send_signal(signal.SIGKILL)
+        assert child.wait(30) == -signal.SIGKILL
+    finally:
+        child.kill()
+        child.wait()
+    wanted = with_epochs(epochs_done() + 2)
+    assert main([*wanted, "--resume", "c", "--output", "resumed.safetensors"]) == 0
+    assert main([*wanted, "--output", "whole.safetensors"]) == 0
+    same_network("whole.safetensors", "resumed.safetensors")
+
+
+def test_a_finished_run_has_nothing_to_go_on_with(capsys, classifier):
+    arguments = [*CLASSIFIER, "--no-pictures", "--resume", str(classifier)]
+    assert main(arguments) == 0
+    assert "(resumed after 3) in 0.0 s, nothing new" in capsys.readouterr().out
+    assert main([*arguments, "--epochs", "4"]) == 0
+    assert "4 epochs (resumed after 3)" in capsys.readouterr().out
+
+
+def test_errors_of_training_a_dbn(capsys, model, classifier, generative, monkeypatch):
+    np.savez("labelled.npz", X=np.eye(20), y=np.arange(20) % 2)
+    np.savez("long.npz", X=np.eye(20), y=np.arange(21))
+    np.savez("single.npz", X=np.eye(20), y=np.zeros(20))
+    np.save("rows.npy", np.eye(20))
+
+    def refused(*arguments):
+        return error_of(capsys, [*arguments, "--quiet", "--no-pictures"])
+
+    unlabelled = refused("train", "dbn", "--data", "rows.npy")
+    assert unlabelled.startswith("--data rows.npy: holds no labels; expected mnist, digits")
+    assert "y of shape (21,)" in refused("train", "dbn", "--data", "long.npz")
+    assert "at least 2 classes" in refused("train", "dbn", "--data", "single.npz")
+    stopping = refused(*CLASSIFIER, "--early-stopping", "patience", "--validation", "0")
+    assert stopping.startswith("--early-stopping patience: watches rows held out")
+    assert "holds a BernoulliRBM" in refused(*CLASSIFIER, "--resume", str(model))
+    assert "holds a DBN," in refused(*CLASSIFIER, "--resume", str(generative))
+    assert "hidden_layer_sizes" in refused(
+        *CLASSIFIER, "--hidden", "9", "--resume", str(classifier)
+    )
+    diverged = refused(*CLASSIFIER, "--learning-rate", "1e38")
+    assert "training diverged in epoch 1" in diverged
+    assert diverged.endswith("is in harmonium-dbn/model.safetensors")
+    in_a_layer = refused(*CLASSIFIER, "--pretrain-learning-rate", "1e39")
+    assert in_a_layer.startswith("layer 1 of 2 (256-12): training diverged")
+    assert "the model at layer 1 of 2 after 0 whole epochs" in in_a_layer
+
+    interrupt_at(monkeypatch, "layer 1", 1)
+    assert main([*CLASSIFIER, "--quiet", "--output", "broken.safetensors"]) == 130
+    assert main([*GENERATIVE, "--quiet", "--output", "layer.safetensors"]) == 130
+    capsys.readouterr()
+    without = [word for word in CLASSIFIER if word not in ("--pretrain-epochs", "2")]
+    omitted = refused(*without, "--no-pretrain", "--resume", "broken.safetensors")
+    assert "is of a pre-training, which --no-pretrain omits" in omitted
+    unfinished = error_of(capsys, ["evaluate", "broken.safetensors", "--data", "digits"])
+    assert "holds a DBNClassifier that lacks the fine-tuning; go on" in unfinished
+    unfinished = error_of(capsys, ["sample", "layer.safetensors"])
+    assert "holds a DBN that lacks layers above the 1 it has" in unfinished
+
+
+def test_labels_may_come_with_arrays(capsys):
+    rng = np.random.default_rng(0)
+    y = np.array(["left", "right"])[rng.integers(0, 2, 300)]
+    X = rng.random((300, 6)) < np.where(y == "left", 0.2, 0.8)[:, None]
+    np.savez("rows.npz", X=X, y=y)
+    arguments = ["train", "dbn", "--data", "rows.npz", "--hidden", "4", "--epochs", "5"]
+    assert main([*arguments, "--image-shape", "2x3", "--output", "m.safetensors"]) == 0
+    assert "test" not in capsys.readouterr().out
+    assert main(["evaluate", "m.safetensors", "--data", "rows.npz"]) == 0
+    out = capsys.readouterr().out
+    assert "rows.npz, 300 rows" in out
+    assert "class left " in out
+
+
 # ---------------------------------------------------------------------------- data
 
 
@@ -305,13 +623,13 @@ def test_data_may_be_arrays_of_many_kinds(tmp_path):
     scipy.sparse.save_npz("sparse.npz", scipy.sparse.csr_array(bits.astype(np.float32)))
     np.save("bytes.npy", (bits * 255).astype(np.uint8).reshape(40, 2, 3))
     for name in ("bits.npy", "one.npz", "named.npz", "sparse.npz", "bytes.npy"):
-        data = commands.load_data(name, held_out=0)
-        np.testing.assert_array_equal(commands.dense(data.train), bits)
+        data = load_data(name, held_out=0)
+        np.testing.assert_array_equal(dense(data.train), bits)
         assert data.held_out is None
         assert data.image_shape == ((2, 3) if name == "bytes.npy" else None)
-    data = commands.load_data("bits.npy")
+    data = load_data("bits.npy")
     assert (len(data.train), len(data.held_out)) == (36, 4)
-    assert commands.load_data("bits.npy", image_shape=(3, 2)).image_shape == (3, 2)
+    assert load_data("bits.npy", image_shape=(3, 2)).image_shape == (3, 2)
 
 
 def test_binarising():
@@ -319,7 +637,7 @@ def test_binarising():
     np.save("grey.npy", grey)
 
     def load_as(way, **options):
-        return commands.load_data("grey.npy", binarize=way, held_out=0, **options).train
+        return load_data("grey.npy", binarize=way, held_out=0, **options).train
 
     np.testing.assert_array_equal(load_as(None), grey)
     np.testing.assert_array_equal(load_as("threshold"), grey > 0.5)
@@ -332,7 +650,7 @@ def test_binarising():
 
 
 def test_the_digits_are_legible_strokes_in_the_order_of_the_bundled_ones():
-    grey = commands.load_data("digits", binarize="none", held_out=0).train.reshape(-1, 16, 16)
+    grey = load_data("digits", binarize="none", held_out=0).train.reshape(-1, 16, 16)
     assert grey.min() == 0
     assert grey.max() == 1
     from harmonium.datasets import load_digits
@@ -342,11 +660,11 @@ def test_the_digits_are_legible_strokes_in_the_order_of_the_bundled_ones():
 
 
 def test_mnist_is_found_by_name_and_by_path(mnist):
-    named = commands.load_data("mnist")
+    named = load_data("mnist")
     assert named.train.shape == (50_000, 784)
     assert named.held_out.shape == (10_000, 784)
     assert named.image_shape == (28, 28)
-    given = commands.load_data(str(mnist), held_out=59_999)
+    given = load_data(str(mnist), held_out=59_999)
     np.testing.assert_array_equal(given.train[0], named.train[0])
 
 
@@ -428,12 +746,13 @@ def test_debugging_shows_the_traceback(monkeypatch):
 
 
 def test_ctrl_c_saves_the_model_and_says_where(capsys, monkeypatch):
-    class Clock(commands._Clock):
+    class Clock(training._Clock):
         def on_epoch_end(self, estimator, epoch, metrics):
+            super().on_epoch_end(estimator, epoch, metrics)
             if epoch == 2:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "_Clock", Clock)
+    monkeypatch.setattr(training, "_Clock", Clock)
     assert main([*SMALL, "--epochs", "9", "--quiet", "--output", "m.safetensors"]) == 130
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -448,7 +767,7 @@ def test_ctrl_c_before_the_training_says_that_nothing_was_kept(capsys, monkeypat
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "load_data", interrupted)
+    monkeypatch.setattr(training, "data_of", interrupted)
     assert main([*SMALL, "--output", "m.safetensors"]) == 130
     assert capsys.readouterr().err == "harmonium: interrupted; nothing was written\n"
     assert list(tmp_path.iterdir()) == []
@@ -500,10 +819,10 @@ def test_samples_are_the_same_for_a_seed_and_others_for_another(capsys, model):
 
 def test_chains_stopped_on_the_way_are_the_chains_that_were_not(model):
     rbm = load(model)
-    *_, (stopped, _) = commands.gibbs_chains(rbm, 4, (0, 1, 7, 30), seed=5)
-    ((straight, p),) = commands.gibbs_chains(rbm, 4, (30,), seed=5)
+    *_, (stopped, _) = gibbs_chains(rbm, 4, (0, 1, 7, 30), seed=5)
+    ((straight, p),) = gibbs_chains(rbm, 4, (30,), seed=5)
     np.testing.assert_array_equal(stopped, straight)
-    ((start, p),) = commands.gibbs_chains(rbm, 4, (0,), seed=5)
+    ((start, p),) = gibbs_chains(rbm, 4, (0,), seed=5)
     np.testing.assert_allclose(p[0], 1 / (1 + np.exp(-rbm.intercept_visible_)), rtol=1e-5)
     assert start.shape == (4, 256)
 
@@ -518,7 +837,7 @@ def test_samples_as_a_picture(capsys, tmp_path, model, options):
 def test_reconstructions(capsys, tmp_path, model):
     common = ["reconstruct", str(model), "--data", "digits"]
     assert main([*common, "-n", "7", "--output", "r.npy"]) == 0
-    held_out = commands.load_data("digits").held_out[:7]
+    held_out = load_data("digits").held_out[:7]
     expected = load(model).reconstruct(held_out)
     np.testing.assert_array_equal(np.load("r.npy"), expected)
     error = np.mean((expected - held_out) ** 2)
@@ -549,6 +868,161 @@ def test_what_sample_and_reconstruct_refuse(capsys, model, tmp_path):
         "model.safetensors",
         "training.png",
     ]
+
+
+def test_samples_of_a_dbn_and_of_a_class(capsys, generative):
+    def draw(name, *options):
+        arguments = ["sample", str(generative), "-n", "40", "--steps", "20", "--output", name]
+        assert main([*arguments, *options]) == 0
+        return np.load(name)
+
+    states = draw("a.npy")
+    assert states.shape == (40, 256)
+    assert states.dtype == bool
+    np.testing.assert_array_equal(states, draw("b.npy"))
+    assert (states != draw("c.npy", "--seed", "1")).any()
+    ones = draw("1.npy", "--label", "1", "--probabilities")
+    expected = load(generative).sample(40, 20, return_probabilities=True, label=1, random_state=0)
+    np.testing.assert_array_equal(ones, expected)
+
+
+def test_labels_that_sample_refuses(capsys, model, classifier, generative):
+    def refused(path, *options):
+        return error_of(capsys, ["sample", str(path), *options])
+
+    assert "--label 10: expected one of 0, 1, 2" in refused(generative, "--label", "10")
+    assert f"but {model} holds a BernoulliRBM" in refused(model, "--label", "7")
+    without = DBN((5,), random_state=0).fit(np.eye(9))
+    without.save("without.safetensors")
+    assert refused("without.safetensors", "--label", "7").endswith("holds a DBN without")
+    assert main(["sample", "without.safetensors", "--steps", "3"]) == 0
+    capsys.readouterr()
+    assert "which can't be drawn from; expected a BernoulliRBM or" in refused(classifier)
+
+
+def test_reconstructions_by_a_dbn(capsys, generative, classifier):
+    arguments = ["--data", "digits", "-n", "7", "--output", "r.npy"]
+    assert main(["reconstruct", str(generative), *arguments]) == 0
+    held_out = load_data("digits").held_out[:7]
+    np.testing.assert_array_equal(np.load("r.npy"), load(generative).reconstruct(held_out))
+    capsys.readouterr()
+    message = error_of(capsys, ["reconstruct", str(classifier), *arguments])
+    assert "holds a DBNClassifier, which can't reconstruct" in message
+
+
+# ---------------------------------------------------------------------------- evaluate
+
+
+def told_of(capsys, path, *options):
+    """Return what evaluate prints, and its cells by their row's name."""
+    assert main(["evaluate", str(path), "--data", "digits", *options]) == 0
+    out = capsys.readouterr().out
+    rows = [re.split(r"\s{2,}", line) for line in out.splitlines() if "  " in line]
+    return out, {first: rest for first, *rest in rows}
+
+
+def number_in(text):
+    return float(re.search(r"-?[\d.]+", text)[0])
+
+
+@pytest.mark.parametrize("kind", ["classifier", "generative", "softmax"])
+def test_evaluate_tells_a_classifiers_errors(capsys, tmp_path, request, kind):
+    if kind == "softmax":
+        grey = load_data("digits", binarize="none", labelled=True)
+        path = "softmax.safetensors"
+        SoftmaxRegression(max_iter=3, random_state=0).fit(grey.train, grey.y_train).save(path)
+    else:
+        path = request.getfixturevalue(kind)
+    out, cells = told_of(capsys, path, "--confusion", "c.png")
+    way = "threshold" if kind == "generative" else "none"
+    data = load_data("digits", binarize=way, labelled=True)
+    predicted = load(path).predict(data.test)
+    wrong = predicted != data.y_test
+    assert cells["errors"] == [f"{wrong.sum()}"]
+    assert cells["error"][0].startswith(f"{wrong.mean():.2%}, 95% interval ")
+    low, high = (float(x) / 100 for x in re.findall(r"([\d.]+)%", cells["error"][0])[2:])
+    assert low < wrong.mean() < high
+    for k in range(10):
+        ours = data.y_test == k
+        expected = [f"{ours.sum()}", f"{wrong[ours].sum()}", f"{wrong[ours].mean():.2%}"]
+        assert cells[f"class {k}"] == expected
+    pairs = [(a, b) for a, b in zip(data.y_test, predicted, strict=True) if a != b]
+    a, b = max(sorted(set(pairs)), key=pairs.count)
+    assert f"another: {a} as {b} ({pairs.count((a, b))})" in out
+    assert out.endswith("\nc.png\n")
+    assert is_png(tmp_path / "c.png")
+
+
+def test_the_interval_of_few_errors_and_of_many():
+    from harmonium.commands.evaluation import error_rate
+
+    # Wilson's, as statsmodels' proportion_confint(method="wilson") has it.
+    assert error_rate(0, 100) == "0.00%, 95% interval 0.00% to 3.70%"
+    assert error_rate(10, 100) == "10.00%, 95% interval 5.52% to 17.44%"
+    assert error_rate(100, 100) == "100.00%, 95% interval 96.30% to 100.00%"
+
+
+def test_evaluate_tells_an_rbms_likelihood_where_it_can(capsys, model):
+    out, cells = told_of(capsys, model)
+    rbm, X = load(model), load_data("digits", labelled=True).test
+    error = np.mean((rbm.reconstruct(X) - X) ** 2)
+    assert number_in(cells["mean square error"][0]) == pytest.approx(error, abs=1e-5)
+    likelihood = np.mean(-rbm.free_energy(X)) - log_partition(rbm)
+    assert number_in(cells["log-likelihood"][0]) == pytest.approx(likelihood, abs=0.1)
+    assert "BernoulliRBM, 256-8" in out
+    # Intensities are no states, and 26 units on both sides too many.
+    assert "log-likelihood" not in told_of(capsys, model, "--binarize", "none")[1]
+    BernoulliRBM(26, n_iter=1, random_state=0).fit(X).save("wide.safetensors")
+    assert "log-likelihood" not in told_of(capsys, "wide.safetensors")[1]
+
+
+def test_evaluate_tells_a_dbns_bound_and_reconstructions(capsys):
+    X = load_data("digits").train
+    dbn = DBN((30, 7), random_state=0).fit(X)
+    dbn.save("dbn.safetensors")
+    _, cells = told_of(capsys, "dbn.safetensors")
+    test = load_data("digits", labelled=True).test
+    for layer in (1, 2):
+        error = np.mean((dbn.reconstruct(test, layer=layer) - test) ** 2)
+        told = number_in(cells[f"mean square error, layer {layer}"][0])
+        assert told == pytest.approx(error, abs=1e-5)
+    assert number_in(cells["bound on log-likelihood"][0]) == pytest.approx(dbn.score(test), abs=0.1)
+
+
+def test_evaluate_tells_an_autoencoders_errors(capsys):
+    grey = load_data("digits", binarize="none", labelled=True)
+    model = DeepAutoencoder((20, 5), max_iter=1, random_state=0).fit(grey.train)
+    model.save("auto.safetensors")
+    _, cells = told_of(capsys, "auto.safetensors", "--threads", "1")
+    error = np.mean((model.reconstruct(grey.test) - grey.test) ** 2)
+    assert number_in(cells["mean square error"][0]) == pytest.approx(error, abs=1e-5)
+    assert number_in(cells["cross-entropy"][0]) == pytest.approx(-model.score(grey.test), abs=0.01)
+    assert main(["reconstruct", "auto.safetensors", "--data", "digits", "--output", "r.npy"]) == 0
+    all_rows = load_data("digits", binarize="none")
+    np.testing.assert_array_equal(np.load("r.npy"), model.reconstruct(all_rows.held_out[:16]))
+
+
+def test_what_evaluate_refuses(capsys, model, classifier):
+    def refused(path, *options):
+        return error_of(capsys, ["evaluate", str(path), *options])
+
+    np.save("rows.npy", np.zeros((20, 256)))
+    np.save("narrow.npy", np.zeros((20, 6)))
+    assert "holds no labels" in refused(classifier, "--data", "rows.npy")
+    assert "was trained on 256" in refused(model, "--data", "narrow.npy")
+    picture = ["--confusion", "c.png"]
+    assert "needs a model that tells classes" in refused(model, "--data", "digits", *picture)
+    no_png = refused(classifier, "--data", "digits", "--confusion", "c.npy")
+    assert no_png == "--confusion c.npy: expected a name in .png"
+    assert "there is no such file" in refused(classifier, "--data", "gone.npy")
+    assert "gone.safetensors" in refused("gone.safetensors", "--data", "digits")
+
+
+def test_mnists_test_rows_are_what_is_evaluated(capsys, mnist):
+    BernoulliRBM(4, n_iter=0, random_state=0).fit(np.zeros((2, 784))).save("m.safetensors")
+    for source in ("mnist", str(mnist)):
+        assert main(["evaluate", "m.safetensors", "--data", source]) == 0
+        assert "10,000 rows" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------------------- data, info
@@ -594,5 +1068,5 @@ def test_a_closed_pipe_is_no_traceback():
 
 
 def test_table_puts_numbers_right_and_words_left():
-    assert commands.table([("a", "word"), ("long", "w")]) == "a     word\nlong  w"
-    assert commands.table([("", "one"), ("rows", "1,000")]) == "        one\nrows  1,000"
+    assert table([("a", "word"), ("long", "w")]) == "a     word\nlong  w"
+    assert table([("", "one"), ("rows", "1,000")]) == "        one\nrows  1,000"

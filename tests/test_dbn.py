@@ -192,6 +192,11 @@ def test_samples_are_drawn_anew_and_reproducible():
     assert (first != second).any()
     np.testing.assert_array_equal(first, other.sample(5, 3))
     np.testing.assert_array_equal(second, other.sample(5, 3))
+    fixed = one.sample(5, 3, random_state=1)
+    np.testing.assert_array_equal(one.sample(5, 3, random_state=1), fixed)
+    assert (one.sample(5, 3, random_state=2) != fixed).any()
+    one._n_sampled = 2**40  # after many calls
+    assert one.sample(5, 3).shape == (5, 64)
     started = one.sample(5, 1, init=BITS[:5])
     assert started.shape == (5, 64)
     assert started.dtype == np.bool_

@@ -211,6 +211,42 @@ def test_pretraining_resumes_to_the_bit(make, at, tmp_path):
     assert_same_models(whole, train(make(random_state=8), resume=path))
 
 
+@pytest.mark.parametrize("make", [classifier, dbn])
+def test_finished_layers_are_kept(make, tmp_path):
+    path = tmp_path / "model.safetensors"
+    model = make()
+    (model.pretrain if make is classifier else model.fit)(X)
+    model.save(path)
+    again = make(random_state=8)
+    (again.pretrain if make is classifier else again.fit)(X, resume=path)
+    assert_same_models(model, again)
+
+
+def test_fit_goes_on_from_finished_layers(tmp_path):
+    path = tmp_path / "model.safetensors"
+    classifier().pretrain(X).save(path)
+    assert_same_models(train(classifier()), train(classifier(random_state=8), resume=path))
+
+
+def test_ctrl_c_between_layers_leaves_the_finished_ones(monkeypatch, tmp_path):
+    from harmonium.stacking import Below
+
+    def interrupted(self, rows, epoch, **options):
+        if self._layers:
+            raise KeyboardInterrupt
+        return rows
+
+    monkeypatch.setattr(Below, "rows", interrupted)
+    model = classifier()
+    with pytest.raises(KeyboardInterrupt):
+        model.pretrain(X)
+    assert [rbm.n_iter_ for rbm in model.rbms_] == [3]
+    monkeypatch.undo()
+    model.save(tmp_path / "model.safetensors")
+    resumed = classifier().pretrain(X, resume=tmp_path / "model.safetensors")
+    assert_same_models(classifier().pretrain(X), resumed)
+
+
 def test_pretrain_resumes_to_the_bit(tmp_path):
     path = tmp_path / "model.safetensors"
     whole = classifier().pretrain(X)

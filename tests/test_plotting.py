@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,8 @@ import pytest
 
 from harmonium import plotting
 from harmonium.plotting import (
+    plot_classes,
+    plot_confusion,
     plot_filters,
     plot_history,
     plot_reconstructions,
@@ -231,9 +234,60 @@ def test_samples(figure_module):
     assert labels_of(plot_samples(samples)) == ["1", "2", "3"]
 
 
+def test_samples_of_classes(figure_module):
+    samples = np.random.default_rng(0).random((2, 5, 12))
+    ax = plot_classes(samples, ["cat", "dog"], (3, 4))
+    expected = tile_images(samples.reshape(10, 12), (3, 4), (2, 5), scale=None, background=np.nan)
+    np.testing.assert_array_equal(picture_of(ax).filled(np.nan), expected)
+    assert labels_of(ax) == ["cat", "dog"]
+    assert ax.get_ylabel() == "class"
+
+
+def test_confusion_counts_by_true_class_and_marks_the_errors(figure_module, tmp_path):
+    y_true = [0, 0, 0, 0, 1, 1, 2, 2, 2]
+    y_pred = [0, 0, 0, 1, 1, 1, 0, 0, 2]
+    ax = plot_confusion(y_true, y_pred)
+    cells = {text.get_position(): text for text in ax.texts}
+    counts = {position: text.get_text() for position, text in cells.items()}
+    # (column, row), that is (taken for, true class); what never happens is left empty.
+    assert counts == {(0, 0): "3", (1, 0): "1", (1, 1): "2", (0, 2): "2", (2, 2): "1"}
+    assert ax.get_ylabel() == "true class"
+    assert ax.get_xlabel() == "taken for"
+    assert labels_of(ax) == ["0", "1", "2"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "1", "2"]
+    reds = picture_of(ax).filled(np.nan)
+    assert np.isnan(reds[[0, 1, 2, 0, 1, 1, 2], [0, 1, 2, 2, 0, 2, 1]]).all()
+    assert 0 < reds[0, 1] < reds[2, 0] <= 1
+    assert cells[2, 2].get_fontweight() == "normal"
+    assert cells[0, 2].get_fontweight() == "bold"
+    pixels = save_and_read(ax.figure, tmp_path / "confusion.png")
+    assert (pixels[..., 0] > pixels[..., 2] + 0.3).any()
+
+
+def test_confusion_of_given_labels_in_their_order(figure_module):
+    ax = plot_confusion(["b", "a"], ["b", "b"], ["c", "b", "a"])
+    assert labels_of(ax) == ["c", "b", "a"]
+    counts = {text.get_position(): text.get_text() for text in ax.texts}
+    assert counts == {(1, 1): "1", (1, 2): "1"}
+
+
+@pytest.mark.parametrize("n", [2, 10, 40])
+def test_confusions_numbers_fit_their_cells(figure_module, n):
+    y_true = np.repeat(np.arange(n), 3)
+    names = np.array([f"class {k}" for k in range(n)])
+    ax = plot_confusion(np.tile(names[y_true], 500), np.tile(names[(y_true * 7) % n], 500))
+    ax.figure.draw_without_rendering()
+    cell = ax.bbox.width / n
+    assert max(text.get_window_extent().width for text in ax.texts) < 0.95 * cell
+    ticks = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert all(left.x1 <= right.x0 for left, right in pairwise(ticks))
+
+
 def test_labels_stay_on_the_page(figure_module):
     samples = np.zeros((3, 1, 16))
     for ax in (
+        plot_classes(samples, ["one", "a longer name", "3"]),
+        plot_confusion(["a long name of a class"], ["b"]),
         plot_samples(samples, steps=[1, 10, 1_000_000]),
         plot_reconstructions(samples[0], samples[0]),
     ):
@@ -282,7 +336,9 @@ def test_given_axes_are_drawn_on(figure_module, given_ax):
     assert plot_filters(images, ax=given_ax) is given_ax
     assert plot_reconstructions(images, images, ax=given_ax) is given_ax
     assert plot_samples(images[None], ax=given_ax) is given_ax
-    assert len(given_ax.images) == 3
+    assert plot_classes(images[None], ["a"], ax=given_ax) is given_ax
+    assert plot_confusion([1], [1], ax=given_ax) is given_ax
+    assert len(given_ax.images) == 5
     figure = figure_module.Figure()
     axes = figure.subplots(1, 3)
     assert plot_history(HISTORY, axes=axes) is figure
@@ -301,6 +357,11 @@ def test_given_axes_are_drawn_on(figure_module, given_ax):
         ),
         (lambda: plot_samples(np.zeros((2, 16))), r"samples: .* got \(2, 16\)"),
         (lambda: plot_samples(np.zeros((2, 1, 16)), steps=[1]), "steps: expected 2, .* got 1"),
+        (lambda: plot_classes(np.zeros((2, 16)), [1, 2]), r"samples: .* got \(2, 16\)"),
+        (lambda: plot_classes(np.zeros((2, 1, 16)), [1]), "labels: expected 2, .* got 1"),
+        (lambda: plot_confusion([1, 2], [1]), r"y_true and y_pred: .* \(2,\) and \(1,\)"),
+        (lambda: plot_confusion([], []), r"got shapes \(0,\) and \(0,\)"),
+        (lambda: plot_confusion([1, 2], [1, 3], [1, 2]), r"labels: .* \[3\] are absent"),
         (lambda: plot_history(SimpleNamespace(fit=None)), "SimpleNamespace has no history_"),
         (lambda: plot_history([1, 2]), "history: .* got list"),
         (lambda: plot_history({"loss": [1]}), r"history: .* got \['loss'\]"),
@@ -332,7 +393,7 @@ def test_no_pyplot_and_no_changed_settings(figure_module):
         "x = np.eye(4); assert 'matplotlib' not in sys.modules\n"
         "import matplotlib; before = matplotlib.rcParams.copy()\n"
         "p.plot_filters(x); p.plot_reconstructions(x, x); p.plot_samples(x[None])\n"
-        "p.plot_history({'epoch': [1], 'a': [1]})\n"
+        "p.plot_history({'epoch': [1], 'a': [1]}); p.plot_confusion([1], [1])\n"
         "assert matplotlib.rcParams == before; assert 'matplotlib.pyplot' not in sys.modules"
     )
     path = Path(plotting.__file__).parents[1]

@@ -224,8 +224,8 @@ void add_trainer(py::module_& m) {
             [](PyTrainer& self, const py::array& out) {
                 const auto to = bits_view<std::uint64_t>(out, self.trainer.rbm().n_visible(), "out");
                 Working working(self.mutex);
-                if (to.rows > self.trainer.last_chains())
-                    throw std::invalid_argument("out has more rows than the last update had chains");
+                if (to.rows != self.trainer.last_chains())
+                    throw std::invalid_argument("out must have a row for each chain of the last update");
                 self.trainer.copy_visible_states(to);
             },
             py::arg("out"))

@@ -38,7 +38,7 @@ class Trainer {
     // that diverged.
     void run(const Batch& data, Index batch_size, std::uint64_t step, double learning_rate, double momentum);
 
-    // The visible states of the last update's chains, into one row a chain; no more rows than it had chains.
+    // The visible states of the last update's chains, one row a chain.
     void copy_visible_states(View<std::uint64_t> out) const;
     Index last_chains() const { return last_chains_; }
 

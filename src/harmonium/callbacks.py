@@ -118,6 +118,7 @@ class ProgressBar(Callback):
         "reconstruction_error": "error",
         "val_reconstruction_error": "held-out error",
         "free_energy_gap": "gap",
+        "val_error": "validation error",
     }
 
     def __init__(

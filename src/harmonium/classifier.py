@@ -726,7 +726,8 @@ def _require_same(saved: NetworkClassifier, path: Any, data: Units, classes: Arr
             f"{os.fspath(path)} was trained on {saved.n_features_in_} features, but X has "
             f"{data.rows.n_cols}"
         )
-    if not np.array_equal(saved.classes_, classes):
+    # There are none yet where layers alone were trained.
+    if hasattr(saved, "classes_") and not np.array_equal(saved.classes_, classes):
         raise ValueError(
             f"{os.fspath(path)} was trained on the classes {saved.classes_.tolist()}, but y has "
             f"{classes.tolist()}"

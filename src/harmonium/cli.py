@@ -1,7 +1,7 @@
 """The command ``harmonium``: arguments, error messages and exit codes.
 
-What the commands do is in :mod:`harmonium.commands` and :mod:`harmonium.info`, imported when
-a command runs, so that ``--help`` and ``--version`` answer at once.
+What the commands do is in :mod:`harmonium.commands`, imported when a command runs, so that
+``--help`` and ``--version`` answer at once.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
+from typing import Any, TypeAlias
 
 from harmonium._version import __version__
 
@@ -20,16 +21,14 @@ __all__ = ["main"]
 
 USER_ERRORS = (OSError, ValueError, TypeError, ImportError, FloatingPointError, MemoryError)
 
-SHOWN_ROWS = 500_000
-"""How many rows a training sees where nobody says for how many epochs: ten times MNIST's 50 000."""
-
 EPILOG = """\
 examples:
   harmonium demo                                   train on small digits, look at the pictures
   harmonium data fetch                             download MNIST, 11 MB
   harmonium train rbm --data mnist --hidden 500    train on it, into harmonium-rbm/
   harmonium sample harmonium-rbm/model.safetensors -n 100 --steps 5000
-  harmonium reconstruct harmonium-rbm/model.safetensors --data mnist
+  harmonium train dbn --data mnist                 a classifier, into harmonium-dbn/
+  harmonium evaluate harmonium-dbn/model.safetensors --data mnist
 
 `harmonium COMMAND --help` explains a command's options.
 
@@ -49,10 +48,38 @@ The last line goes on where the one before was broken off, to the same result, b
 saves the model as it is.
 """
 
+DBN_EPILOG = """\
+examples:
+  harmonium train dbn --data mnist
+  harmonium train dbn --data digits --hidden 200,200 --output digits.safetensors
+  harmonium train dbn --data rows.npz --early-stopping patience --patience 5
+  harmonium train dbn --data mnist --checkpoint run.safetensors --resume run.safetensors
+  harmonium train dbn --data mnist --generative --hidden 500,1000
+
+Labels come with the data: MNIST's, digits', or the array y of a .npz file beside X. Each layer is
+trained as an RBM on the one below, then all of them together to tell the classes; on intensities,
+whatever --binarize makes of them for the layers. With --generative the topmost layer has units of
+labels instead, and nothing is fine-tuned by backpropagation.
+
+--resume goes on where a run was broken off, in whatever phase. Ctrl-C saves the model as it is.
+"""
+
 SAMPLE_EPILOG = """\
 examples:
   harmonium sample model.safetensors
   harmonium sample model.safetensors -n 1000 --steps 10000 --output samples.npy
+  harmonium sample dbn.safetensors --label 7
+"""
+
+EVALUATE_EPILOG = """\
+examples:
+  harmonium evaluate model.safetensors --data mnist
+  harmonium evaluate model.safetensors --data mnist --confusion confusion.png
+
+What is told depends on the model: of a classifier its errors; of an RBM likelihood and
+reconstruction error; of a DBN without labels reconstruction errors, and a bound on the
+likelihood; of an autoencoder reconstruction errors. Likelihoods need 25 units or fewer on a side
+of the (topmost) RBM, and binary rows.
 """
 
 RECONSTRUCT_EPILOG = """\
@@ -64,6 +91,9 @@ examples:
 DATA_HELP = """mnist (HARMONIUM_DATA or the cache folder; `harmonium data fetch` downloads it),
 digits (scikit-learn's 1,797 digits, enlarged to 16 x 16 pixels), or a path: MNIST's files or their
 folder in any usual form; a .npy or .npz file of rows with values in [0, 1] or bytes up to 255"""
+
+BINARIZE_HELP = """how intensities become zeros and ones: above one half, drawn with the intensity
+as probability, or not at all (default: threshold for mnist and digits, none for arrays)"""
 
 
 # ---- values of options ----
@@ -111,6 +141,15 @@ def _seed(text: str) -> int:
     return value
 
 
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(_count(1)(part) for part in text.split(","))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"expected whole numbers of at least 1 with commas between them, got {text!r}"
+        ) from None
+
+
 def _image_shape(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
     if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
@@ -132,66 +171,116 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"harmonium {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    demo = _command(commands, "demo", _demo, "train on handwritten digits and draw pictures")
+    demo = _command(
+        commands, "demo", "demo.run_demo", "train on handwritten digits and draw pictures"
+    )
     demo.add_argument(
         "--data",
         choices=("digits", "mnist"),
         default="digits",
-        help="digits: scikit-learn's, a few seconds; mnist: under a minute, needs "
+        help="digits: scikit-learn's, half a minute; mnist: some minutes, needs "
         "`harmonium data fetch` (default: %(default)s)",
     )
     demo.add_argument(
         "--output",
         metavar="FOLDER",
         default="harmonium-demo",
-        help="where pictures and model go (default: %(default)s)",
+        help="where pictures and models go (default: %(default)s)",
     )
 
     models = _group(commands, "train", "train a model", "MODEL-KIND")
-    _add_training_options(
-        _command(models, "rbm", _train, "train a restricted Boltzmann machine", epilog=TRAIN_EPILOG)
+    _add_rbm_options(
+        _command(
+            models,
+            "rbm",
+            "training.train_rbm",
+            "train a restricted Boltzmann machine",
+            epilog=TRAIN_EPILOG,
+        )
+    )
+    _add_dbn_options(
+        _command(
+            models,
+            "dbn",
+            "training.train_dbn",
+            "train a deep belief network to tell classes, or to generate them",
+            epilog=DBN_EPILOG,
+        )
+    )
+
+    evaluate = _command(
+        commands,
+        "evaluate",
+        "evaluation.evaluate",
+        "tell how good a trained model is",
+        epilog=EVALUATE_EPILOG,
+    )
+    _add_model(evaluate)
+    evaluate.add_argument(
+        "--data",
+        required=True,
+        metavar="DATA",
+        help=DATA_HELP + ". Of mnist and digits their test rows, of arrays all",
+    )
+    _add_binarize(evaluate, " and for classifiers and autoencoders")
+    _add_seed(evaluate, "of stochastic binarisation")
+    _add_threads(evaluate)
+    evaluate.add_argument(
+        "--confusion",
+        metavar="FILE",
+        help="draw which classes are taken for which: a picture (.png)",
     )
 
     sample = _command(
-        commands, "sample", _sample, "draw from a trained model", epilog=SAMPLE_EPILOG
+        commands, "sample", "sampling.sample", "draw from a trained model", epilog=SAMPLE_EPILOG
     )
-    sample.add_argument("model", metavar="MODEL", help="a .safetensors file that train wrote")
+    _add_model(sample)
     sample.add_argument(
         "-n", type=_count(1), default=64, help="how many, a Gibbs chain for each (default: 64)"
     )
     sample.add_argument(
         "--steps", type=_count(0), default=1000, help="Gibbs steps of each (default: 1000)"
     )
-    sample.add_argument("--seed", type=_seed, default=0, help="of the chains (default: 0)")
+    sample.add_argument(
+        "--label",
+        metavar="CLASS",
+        help="rows of this class alone, of a DBN trained with --generative",
+    )
+    _add_seed(sample, "of the chains")
     sample.add_argument(
         "--probabilities",
         action="store_true",
         help="the probabilities of the last draw instead of its zeros and ones",
     )
-    _add_result_options(sample, "samples.png")
+    _add_image_shape(sample)
+    _add_result(sample, "samples.png")
 
     reconstruct = _command(
         commands,
         "reconstruct",
-        _reconstruct,
+        "sampling.reconstruct",
         "pass rows up and down through a trained model",
         epilog=RECONSTRUCT_EPILOG,
     )
-    reconstruct.add_argument("model", metavar="MODEL", help="a .safetensors file that train wrote")
+    _add_model(reconstruct)
     reconstruct.add_argument(
         "-n", type=_count(1), default=16, help="how many rows, the first ones (default: 16)"
     )
-    _add_data_options(reconstruct)
-    _add_result_options(reconstruct, "reconstructions.png")
+    _add_data_options(
+        reconstruct,
+        validation=". They are what is reconstructed, if there are any",
+        binarize=" and for autoencoders",
+    )
+    _add_result(reconstruct, "reconstructions.png")
 
     data = _group(commands, "data", "get data", "ACTION")
-    fetch = _command(data, "fetch", _fetch, "download MNIST, 11 MB, checked and resumable")
+    fetch = _command(data, "fetch", "tools.fetch", "download MNIST, 11 MB, checked and resumable")
     fetch.add_argument(
         "--folder",
         help="where to (default: HARMONIUM_DATA if set, else ~/.cache/harmonium/mnist)",
     )
 
-    _command(commands, "info", _info, "versions, processor, threads: for bug reports")
+    _command(commands, "info", "tools.info", "versions, processor, threads: for bug reports")
     return parser
 
 
@@ -213,7 +302,7 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def _command(
-    parent: Any, name: str, run: Any, help: str, *, epilog: str | None = None
+    parent: Any, name: str, run: str, help: str, *, epilog: str | None = None
 ) -> argparse.ArgumentParser:
     description = f"{help[0].upper()}{help[1:]}."
     parser = _parser_of(parent.add_parser, name, help=help, description=description, epilog=epilog)
@@ -227,24 +316,37 @@ def _group(parent: Any, name: str, help: str, metavar: str) -> Any:
     return parser.add_subparsers(metavar=metavar, required=True)
 
 
-def _add_data_options(parser: Any, *, with_validation: bool = False) -> None:
+# ---- options of several commands ----
+
+
+def _add_model(parser: Any) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a .safetensors file that train wrote")
+
+
+def _add_data_options(parser: Any, *, validation: str = "", binarize: str = "") -> None:
     parser.add_argument("--data", required=True, metavar="DATA", help=DATA_HELP)
-    parser.add_argument(
-        "--binarize",
-        choices=("threshold", "stochastic", "none"),
-        help="how intensities become zeros and ones: above one half, drawn with the intensity as "
-        "probability, or not at all (default: threshold for mnist and digits, none for arrays)",
-    )
+    _add_binarize(parser, binarize)
     parser.add_argument(
         "--validation",
         type=_count(0),
         metavar="N",
         help="rows held out, the last ones of mnist and digits, random ones of arrays; 0 for none "
-        "(default: 10000 of mnist, 360 of digits, a tenth of an array)"
-        + ("" if with_validation else ". They are what is reconstructed, if there are any"),
+        f"(default: 10000 of mnist, 360 of digits, a tenth of an array){validation}",
     )
-    parser.add_argument("--seed", type=_seed, default=0, help="of every draw (default: 0)")
+    _add_seed(parser, "of every draw")
     _add_image_shape(parser)
+
+
+def _add_binarize(parser: Any, never: str) -> None:
+    parser.add_argument(
+        "--binarize",
+        choices=("threshold", "stochastic", "none"),
+        help=BINARIZE_HELP.removesuffix(")") + f"{never})",
+    )
+
+
+def _add_seed(parser: Any, of: str) -> None:
+    parser.add_argument("--seed", type=_seed, default=0, help=f"{of} (default: 0)")
 
 
 def _add_image_shape(parser: Any) -> None:
@@ -256,19 +358,114 @@ def _add_image_shape(parser: Any) -> None:
     )
 
 
-def _add_result_options(parser: Any, default: str) -> None:
+def _add_result(parser: Any, default: str) -> None:
     parser.add_argument(
         "--output",
         metavar="FILE",
         default=default,
         help="a picture (.png) or an array (.npy, .npz) (default: %(default)s)",
     )
-    if not any(action.dest == "image_shape" for action in parser._actions):
-        _add_image_shape(parser)
 
 
-def _add_training_options(parser: argparse.ArgumentParser) -> None:
-    _add_data_options(parser.add_argument_group("data"), with_validation=True)
+def _add_threads(parser: Any) -> None:
+    parser.add_argument(
+        "--threads",
+        type=_count(1),
+        metavar="N",
+        help="processor threads; the result is the same (default: OMP_NUM_THREADS, or all cores)",
+    )
+
+
+def _add_rate(parser: Any, option: str, default: float) -> None:
+    parser.add_argument(
+        option,
+        type=_rate(zero=False),
+        default=default,
+        metavar="RATE",
+        help="of the first epoch (default: %(default)s)",
+    )
+
+
+def _add_decay(parser: Any) -> None:
+    parser.add_argument(
+        "--decay",
+        choices=("linear", "none"),
+        default="linear",
+        help="how the rate falls: in a line that would meet 0 after the last epoch, or not at all "
+        "(default: %(default)s)",
+    )
+
+
+def _add_batch_size(parser: Any, default: int) -> None:
+    parser.add_argument(
+        "--batch-size",
+        type=_count(1),
+        default=default,
+        metavar="N",
+        help="rows of a minibatch (default: %(default)s)",
+    )
+
+
+def _add_momentum(parser: Any, default: float) -> None:
+    parser.add_argument(
+        "--momentum",
+        type=_rate(zero=True, below=1.0),
+        default=default,
+        metavar="M",
+        help="share of the last step in the next, below 1 (default: %(default)s)",
+    )
+
+
+def _add_l2(parser: Any, default: float) -> None:
+    parser.add_argument(
+        "--l2",
+        type=_rate(zero=True),
+        default=default,
+        metavar="L",
+        help="decay of weights in proportion to them (default: %(default)s)",
+    )
+
+
+def _add_results(parser: Any, default: str, drawn: str) -> None:
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--output",
+        metavar="MODEL|FOLDER",
+        default=default,
+        help="a .safetensors file, with pictures beside it, or a folder for model.safetensors and "
+        "pictures (default: %(default)s)",
+    )
+    results.add_argument(
+        "--pictures",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help=f"draw {drawn} (default: yes, if matplotlib is installed)",
+    )
+    results.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="save what --resume needs here, in one step; {epoch} in the name becomes the epoch",
+    )
+    results.add_argument(
+        "--every",
+        type=_count(1),
+        default=1,
+        metavar="N",
+        help="epochs from one checkpoint to the next (default: 1)",
+    )
+    results.add_argument(
+        "--resume",
+        metavar="FILE",
+        help="go on from a checkpoint of a run with the same options, up to --epochs",
+    )
+    results.add_argument("--quiet", action="store_true", help="print errors alone")
+
+
+# ---- options of a training ----
+
+
+def _add_rbm_options(parser: argparse.ArgumentParser) -> None:
+    _add_data_options(parser.add_argument_group("data"))
 
     machine = parser.add_argument_group("machine")
     machine.add_argument(
@@ -302,36 +499,12 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         "--epochs",
         type=_count(0),
         metavar="N",
-        help=f"passes over the data (default: what shows {SHOWN_ROWS:,} rows, but 5 to 500)",
+        help="passes over the data (default: what shows 500,000 rows, but 5 to 500)",
     )
-    rule.add_argument(
-        "--batch-size",
-        type=_count(1),
-        default=20,
-        metavar="N",
-        help="rows of a minibatch (default: 20)",
-    )
-    rule.add_argument(
-        "--learning-rate",
-        type=_rate(zero=False),
-        default=0.05,
-        metavar="RATE",
-        help="of the first epoch (default: 0.05)",
-    )
-    rule.add_argument(
-        "--decay",
-        choices=("linear", "none"),
-        default="linear",
-        help="how the rate falls: in a line that would meet 0 after the last epoch, or not at all "
-        "(default: %(default)s)",
-    )
-    rule.add_argument(
-        "--momentum",
-        type=_rate(zero=True, below=1.0),
-        default=0.0,
-        metavar="M",
-        help="share of the last step in the next, below 1 (default: 0)",
-    )
+    _add_batch_size(rule, 20)
+    _add_rate(rule, "--learning-rate", 0.05)
+    _add_decay(rule)
+    _add_momentum(rule, 0.0)
     rule.add_argument(
         "--l1",
         type=_rate(zero=True),
@@ -339,13 +512,7 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         metavar="L",
         help="decay of weights towards 0 at constant speed (default: 0)",
     )
-    rule.add_argument(
-        "--l2",
-        type=_rate(zero=True),
-        default=0.0001,
-        metavar="L",
-        help="decay of weights in proportion to them (default: 0.0001)",
-    )
+    _add_l2(rule, 0.0001)
     rule.add_argument(
         "--shuffle",
         action=argparse.BooleanOptionalAction,
@@ -360,206 +527,151 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="16-bit sums where operands are binary, or float32 everywhere (default: %(default)s)",
     )
-    engine.add_argument(
-        "--threads",
-        type=_count(1),
-        metavar="N",
-        help="processor threads; the result is the same (default: OMP_NUM_THREADS, or all cores)",
+    _add_threads(engine)
+    _add_results(parser, "harmonium-rbm", "training curves, filters, reconstructions and samples")
+
+
+def _add_dbn_options(parser: argparse.ArgumentParser) -> None:
+    _add_data_options(
+        parser.add_argument_group("data"), validation=". The best epoch is the one kept, by them"
     )
 
-    results = parser.add_argument_group("results")
-    results.add_argument(
-        "--output",
-        metavar="MODEL|FOLDER",
-        default="harmonium-rbm",
-        help="a .safetensors file, with pictures beside it, or a folder for model.safetensors and "
-        "pictures (default: %(default)s)",
+    machine = parser.add_argument_group("machine")
+    machine.add_argument(
+        "--hidden",
+        type=_sizes,
+        default="500,500,2000",
+        metavar="N,N,...",
+        help="units of the hidden layers, the lowest first (default: %(default)s)",
     )
-    results.add_argument(
-        "--pictures",
+    machine.add_argument(
+        "--generative",
+        action="store_true",
+        help="units of labels in the topmost layer, to generate rows by class, instead of "
+        "fine-tuning",
+    )
+    _add_decay(machine)
+
+    layers = parser.add_argument_group("pre-training, layer by layer")
+    pretrain = layers.add_argument(
+        "--pretrain",
         action=argparse.BooleanOptionalAction,
-        default=None,
-        help="draw training curves, filters, reconstructions and samples "
-        "(default: yes, if matplotlib is installed)",
+        default=True,
+        help="before the fine-tuning, which else begins with random weights (default: yes)",
     )
-    results.add_argument(
-        "--checkpoint",
-        metavar="FILE",
-        help="save what --resume needs here, in one step; {epoch} in the name becomes the epoch",
-    )
-    results.add_argument(
-        "--every",
-        type=_count(1),
-        default=1,
+    layers.add_argument(
+        "--pretrain-epochs",
+        type=_count(0),
         metavar="N",
-        help="epochs from one checkpoint to the next (default: 1)",
+        help="of each layer (default: what shows 500,000 rows, but 5 to 100)",
     )
-    results.add_argument(
-        "--resume",
-        metavar="FILE",
-        help="go on from a checkpoint of a run with the same options, up to --epochs",
+    _add_rate(layers, "--pretrain-learning-rate", 0.05)
+    layers.add_argument(
+        "--pretrain-batch-size",
+        type=_count(1),
+        metavar="N",
+        help="rows of a minibatch (default: 10, with --generative 100)",
     )
-    results.add_argument("--quiet", action="store_true", help="print errors alone")
-
-
-# ---- the commands ----
-
-
-def _demo(arguments: argparse.Namespace) -> None:
-    from harmonium.commands import demo_arguments
-
-    equivalent = demo_arguments(arguments.data, arguments.output)
-    print(f"harmonium {' '.join(equivalent)}\n", flush=True)
-    _train(build_parser().parse_args(equivalent))
-
-
-def _train(arguments: argparse.Namespace) -> None:
-    from harmonium import commands
-    from harmonium.rbm import BernoulliRBM
-
-    pictures = arguments.pictures
-    if pictures is not False:
-        try:
-            commands.require_matplotlib()
-            pictures = True
-        except ImportError as error:
-            if pictures:
-                raise
-            pictures = False
-            if not arguments.quiet:
-                print(f"no pictures: {error}", file=sys.stderr)
-    data = commands.load_data(
-        arguments.data,
-        binarize=arguments.binarize,
-        held_out=arguments.validation,
-        seed=arguments.seed,
-        image_shape=arguments.image_shape,
-    )
-    output = commands.Output.at(arguments.output)
-    epochs = arguments.epochs
-    if epochs is None:
-        epochs = min(max(5, round(SHOWN_ROWS / data.train.shape[0])), 500)
-    rate = arguments.learning_rate
-    if arguments.decay == "linear":
-
-        def schedule(epoch: int) -> float:
-            return float(arguments.learning_rate * (1 - epoch / epochs))
-
-        rate = schedule
-    rbm = BernoulliRBM(
-        n_components=arguments.hidden,
-        learning_rate=rate,
-        batch_size=arguments.batch_size,
-        n_iter=epochs,
-        random_state=arguments.seed,
-        algorithm=arguments.algorithm,
-        n_gibbs_steps=arguments.gibbs_steps,
-        n_chains=arguments.chains,
-        momentum=arguments.momentum,
-        l1=arguments.l1,
-        l2=arguments.l2,
-        shuffle=arguments.shuffle,
-        init=arguments.init,
-        precision=arguments.precision,
-        n_threads=arguments.threads,
-    )
-    commands.train(
-        rbm,
-        data,
-        output,
-        pictures=pictures,
-        quiet=arguments.quiet,
-        checkpoint=arguments.checkpoint,
-        every=arguments.every,
-        resume=arguments.resume,
+    layers.add_argument(
+        "--pretrain-gibbs-steps",
+        type=_count(1),
+        metavar="K",
+        help="Gibbs steps an update, of contrastive divergence, with --generative of persistent "
+        "chains (default: 1, with --generative 5)",
     )
 
-
-def _sample(arguments: argparse.Namespace) -> None:
-    from harmonium import commands, load
-
-    output = _result_path(arguments.output)
-    rbm = load(arguments.model)
-    shape = commands.checked_shape(arguments.image_shape, rbm.n_features_in_)
-    (states, probabilities), *_ = commands.gibbs_chains(
-        rbm, arguments.n, [arguments.steps], arguments.seed
+    tuning = parser.add_argument_group("fine-tuning, by labels")
+    tuning.add_argument(
+        "--epochs",
+        type=_count(0),
+        metavar="N",
+        help="passes over the data (default: what shows 1,000,000 rows, but 5 to 100)",
     )
-    samples = probabilities if arguments.probabilities else states
-    if output.suffix == ".png":
-        commands.save_tiles(samples, _required_shape(shape, rbm.n_features_in_), output)
-    else:
-        commands.save_array(samples, output)
-    print(output)
-
-
-def _reconstruct(arguments: argparse.Namespace) -> None:
-    import numpy as np
-
-    from harmonium import commands, load
-
-    output = _result_path(arguments.output)
-    rbm = load(arguments.model)
-    data = commands.load_data(
-        arguments.data,
-        binarize=arguments.binarize,
-        held_out=arguments.validation,
-        seed=arguments.seed,
-        image_shape=arguments.image_shape,
+    _add_batch_size(tuning, 100)
+    _add_rate(tuning, "--learning-rate", 0.1)
+    tuning.add_argument(
+        "--solver",
+        choices=("sgd", "adam"),
+        default="sgd",
+        help="stochastic gradient descent, or Adam (default: %(default)s)",
     )
-    rows = commands.dense(data.to_show[: arguments.n])
-    if rows.shape[1] != rbm.n_features_in_:
-        raise ValueError(
-            f"{arguments.data}: has {rows.shape[1]} units a row, but {arguments.model} was trained "
-            f"on {rbm.n_features_in_}"
+    _add_momentum(tuning, 0.9)
+    _add_l2(tuning, 0.0)
+    for option, of, default in (
+        ("--dropout", "a hidden unit", 0.2),
+        ("--input-dropout", "an input", 0.0),
+    ):
+        tuning.add_argument(
+            option,
+            type=_rate(zero=True, below=1.0),
+            default=default,
+            metavar="P",
+            help=f"probability that {of} is left out (default: %(default)s)",
         )
-    reconstructions = rbm.reconstruct(rows)
-    if output.suffix == ".png":
-        shape = _required_shape(data.image_shape, rows.shape[1])
-        commands.save_reconstructions(rows, reconstructions, shape, output)
-    else:
-        commands.save_array(reconstructions, output)
-    error = np.mean(np.square(reconstructions - rows, dtype=np.float64))
-    print(f"{len(rows)} rows, mean square error {error:.4f} a unit")
-    print(output)
+    tuning.add_argument(
+        "--max-norm",
+        type=_rate(zero=False),
+        metavar="C",
+        help="largest length of the weights into a unit (default: any)",
+    )
+    tuning.add_argument(
+        "--early-stopping",
+        choices=("patience", "tutorial", "none"),
+        default="none",
+        help="end when the validation error no longer improves: after --patience epochs, or by the "
+        "deep-learning tutorials' rule, after as many minibatches (default: %(default)s)",
+    )
+    patience = tuning.add_argument(
+        "--patience",
+        type=_count(1),
+        metavar="N",
+        help="of --early-stopping (default: 10 epochs, or the minibatches of 4)",
+    )
+
+    generating = parser.add_argument_group("fine-tuning with --generative")
+    up_down = generating.add_argument(
+        "--up-down-epochs",
+        type=_count(0),
+        default=0,
+        metavar="N",
+        help="of the up-down algorithm, after the layers (default: 0)",
+    )
+
+    _add_threads(parser.add_argument_group("engine"))
+    _add_results(parser, "harmonium-dbn", "training curves, filters, and confusions or samples")
+    tuning_options = [pretrain, *tuning._group_actions]
+    rules: list[Idle] = [
+        (lambda given: given.generative, "with --generative", tuning_options),
+        (lambda given: not given.generative, "without --generative", [up_down]),
+        (lambda given: not given.pretrain, "with --no-pretrain", layers._group_actions[1:]),
+        (lambda given: given.early_stopping == "none", "without --early-stopping", [patience]),
+    ]
+    parser.set_defaults(check=partial(_refuse_idle, parser, rules))
 
 
-def _result_path(text: str) -> Path:
-    """Return a result's path, after what can be known to go wrong with it before the work."""
-    from harmonium.commands import require_matplotlib
-
-    path = Path(text).expanduser()
-    if path.suffix not in (".png", ".npy", ".npz"):
-        raise ValueError(f"--output {text}: expected a name in .png, .npy or .npz")
-    if path.suffix == ".png":
-        require_matplotlib()
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"--output {text}: there is no folder {path.parent}")
-    return path
+Idle: TypeAlias = "tuple[Callable[[argparse.Namespace], bool], str, Sequence[argparse.Action]]"
 
 
-def _required_shape(shape: tuple[int, int] | None, n_units: int) -> tuple[int, int]:
-    if shape is None:
-        raise ValueError(
-            f"{n_units} units are no square picture: give --image-shape HEIGHTxWIDTH, "
-            "or an --output in .npy for an array"
-        )
-    return shape
-
-
-def _fetch(arguments: argparse.Namespace) -> None:
-    from harmonium.datasets import fetch_mnist
-
-    print(fetch_mnist(arguments.folder))
-
-
-def _info(arguments: argparse.Namespace) -> None:
-    from harmonium.commands import table
-    from harmonium.info import environment
-
-    print(table(environment()))
+def _refuse_idle(
+    parser: argparse.ArgumentParser, rules: Sequence[Idle], arguments: argparse.Namespace
+) -> None:
+    """End with 2 for options that say nothing in the company of others, rather than ignore them."""
+    for applies, words, options in rules:
+        if applies(arguments):
+            for option in options:
+                if getattr(arguments, option.dest) != option.default:
+                    parser.error(f"argument {option.option_strings[-1]}: says nothing {words}")
 
 
 # ---- running one ----
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out a parsed command line."""
+    if hasattr(arguments, "check"):
+        arguments.check(arguments)
+    module, function = arguments.run.split(".")
+    getattr(import_module(f"harmonium.commands.{module}"), function)(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -581,8 +693,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         With 2 for a command line that makes no sense, with 0 after ``--help``.
     """
     try:
-        parsed = build_parser().parse_args(arguments)
-        parsed.run(parsed)
+        run(build_parser().parse_args(arguments))
         sys.stdout.flush()  # so that a full disk or a closed pipe is met here
     except KeyboardInterrupt as interrupt:
         kept = str(interrupt) or "nothing was written"

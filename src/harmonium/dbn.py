@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -552,6 +552,7 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         return_probabilities: bool = False,
         *,
         label: Any = None,
+        random_state: int | np.random.RandomState | None = None,
     ) -> Array:
         """Draw from the model: Gibbs chains of the topmost RBM, then down layer by layer.
 
@@ -568,6 +569,8 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
             Return the probabilities of the last draw of the visible units instead of the draw.
         label : one of `classes_`, or an array of n_samples of them, optional
             With `label_units`: hold the units of labels at these.
+        random_state : int, RandomState instance or None, default=None
+            An int gives the same draws every time; None draws anew in every call.
 
         Returns
         -------
@@ -584,25 +587,29 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
                 raise ValueError(f"init must have n_samples={n_samples} rows, got {data.n_rows}")
             start = data.rows
         groups = self._groups_by_label(label, n_samples)
-        draws = self._draws()
+        seeds = [rbm._draw_seed() for rbm in self.rbms_]
+        step = self._n_sampled
+        if random_state is None:
+            # Counted before it is drawn: what Ctrl-C breaks off is not drawn again.
+            self._n_sampled += n_steps
+        else:
+            own, step = draw_seed(random_state), 0
+            seeds = [seed ^ own for seed in seeds]
+        up, down = self._directed()
         if start is not None:
-            for directed in self._directed()[0]:
-                start = self._drawn(engine, directed, start, next(draws))[0]
+            for directed, seed in zip(up, seeds, strict=False):
+                draw = Draw(seed, step, Stream.HIDDEN)
+                start = self._drawn(engine, directed, start, draw)[0]
         states = np.empty((n_samples, len(self._top()[1])), np.bool_)
         p = np.empty(states.shape, np.float32)
         for position, rows in groups:
-            self._run_top(engine, position, rows, n_steps, start, next(draws), states, p)
-        for directed in reversed(self._directed()[1]):
-            below = engine.rows_of_bytes(states)
-            _, states, p = self._drawn(engine, directed, below, next(draws))
+            # Each class's chains have numbers of their own.
+            draw = Draw(seeds[-1] ^ (0 if position is None else position + 1) << 40, step)
+            self._run_top(engine, position, rows, n_steps, start, draw, states, p)
+        for directed, seed in zip(down[::-1], seeds[-2::-1], strict=True):
+            below, draw = engine.rows_of_bytes(states), Draw(seed, step, Stream.VISIBLE)
+            _, states, p = self._drawn(engine, directed, below, draw)
         return p if return_probabilities else states
-
-    def _draws(self) -> Iterator[Draw]:
-        """Return the coordinates of what a call draws, apart from those of any other call."""
-        first = self._n_sampled
-        self._n_sampled += 1
-        seed = sampling_seed(self._seed)
-        return (Draw(seed, first << 16 | number, Stream.LAYER) for number in range(1 << 16))
 
     def _groups_by_label(self, label: Any, n: int) -> list[tuple[int | None, Array]]:
         """Return which of n samples have which label, as its position among the classes."""
@@ -664,7 +671,7 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
             inferred[:, :n_below] = values_of(start, rows) > 0.5
             engine.pack(inferred, first)
         begin = engine.rows_of_bits(first, len(b))
-        run_chains(engine, machine, begin, chains, n_steps, draw.seed, draw.step << 32)
+        run_chains(engine, machine, begin, chains, n_steps, draw.seed, draw.step)
         drawn = np.empty((n, len(b)), np.bool_)
         engine.unpack(chains.v, drawn)
         states[rows] = drawn[:, :n_below]

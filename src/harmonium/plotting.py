@@ -1,4 +1,4 @@
-"""Pictures of filters, reconstructions, samples and training curves.
+"""Pictures of filters, reconstructions, samples, confusions and training curves.
 
 `tile_images` needs NumPy alone; the ``plot_*`` functions need ``pip install "harmonium[plot]"``.
 They draw on the axes they are given, or on a `matplotlib.figure.Figure` of their own that pyplot
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
-__all__ = ["plot_filters", "plot_history", "plot_reconstructions", "plot_samples", "tile_images"]
+__all__ = [
+    "plot_classes",
+    "plot_confusion",
+    "plot_filters",
+    "plot_history",
+    "plot_reconstructions",
+    "plot_samples",
+    "tile_images",
+]
 
 Scale = Literal["each", "all", "symmetric"]
 
@@ -215,22 +223,133 @@ def plot_samples(
     ImportError
         If matplotlib isn't installed.
     """
-    states = np.asarray(samples)
-    if states.ndim != 3:
-        raise ValueError(
-            f"samples: expected shape (n_times, n_chains, n_features), got {states.shape}"
-        )
-    n_times, n_chains, n_features = states.shape
-    if steps is not None and len(steps) != n_times:
-        raise ValueError(f"steps: expected {n_times}, one per recorded time, got {len(steps)}")
-    stack = _image_stack(states.reshape(n_times * n_chains, n_features), image_shape, "samples")
-    ax = _show(_tile_states(stack, (n_times, n_chains)), ax, cmap="gray", left=0.85)
+    n_times = len(_rows_of_samples(samples, "n_times, n_chains"))
     if steps is None:
-        _label_rows(ax, [str(time) for time in range(1, n_times + 1)])
-        ax.set_ylabel("recorded state")
+        labels, title = [str(time) for time in range(1, n_times + 1)], "recorded state"
+    elif len(steps) != n_times:
+        raise ValueError(f"steps: expected {n_times}, one per recorded time, got {len(steps)}")
     else:
-        _label_rows(ax, [f"{step:,}" for step in steps])
-        ax.set_ylabel("Gibbs steps")
+        labels, title = [f"{step:,}" for step in steps], "Gibbs steps"
+    return _show_rows(samples, image_shape, ax, labels, title)
+
+
+def plot_classes(
+    samples: ArrayLike,
+    labels: Sequence[Any] | np.ndarray,
+    image_shape: tuple[int, int] | None = None,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw samples of classes: one row per class.
+
+    Parameters
+    ----------
+    samples : array-like of shape (n_classes, n_samples, n_features)
+        States or probabilities of the visible units.
+    labels : sequence of n_classes objects
+        Names of the classes, written beside the rows.
+    image_shape : (height, width), optional
+        Needed if n_features isn't a perfect square.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If shapes don't fit together.
+    ImportError
+        If matplotlib isn't installed.
+    """
+    n_classes = len(_rows_of_samples(samples, "n_classes, n_samples"))
+    if len(labels) != n_classes:
+        raise ValueError(f"labels: expected {n_classes}, one per class, got {len(labels)}")
+    return _show_rows(samples, image_shape, ax, [str(label) for label in labels], "class")
+
+
+def plot_confusion(
+    y_true: ArrayLike,
+    y_pred: ArrayLike,
+    labels: Sequence[Any] | np.ndarray | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how often each class is taken for which: a row per true class, errors in red.
+
+    The reds' scale is that of the errors alone; what is right, on the diagonal, stays grey.
+
+    Parameters
+    ----------
+    y_true, y_pred : array-like of shape (n_samples,)
+        Labels of any kind.
+    labels : sequence, optional
+        The classes, in the order of rows and columns; by default all that occur, sorted.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If the two differ in length, are empty, or hold labels that are not among `labels`.
+    ImportError
+        If matplotlib isn't installed.
+    """
+    truth, told = np.asarray(y_true), np.asarray(y_pred)
+    if truth.ndim != 1 or truth.shape != told.shape or truth.size == 0:
+        raise ValueError(
+            f"y_true and y_pred: expected two vectors of one length, got shapes {truth.shape} and "
+            f"{told.shape}"
+        )
+    classes = np.union1d(truth, told) if labels is None else np.asarray(labels)
+    strangers = np.setdiff1d(np.union1d(truth, told), classes)
+    if strangers.size:
+        raise ValueError(
+            f"labels: expected all that occur, but {strangers[:5].tolist()} are absent"
+        )
+    n = len(classes)
+    order = np.argsort(classes)
+    rows, columns = (order[np.searchsorted(classes, y, sorter=order)] for y in (truth, told))
+    counts = np.zeros((n, n), np.int64)
+    np.add.at(counts, (rows, columns), 1)
+    if ax is None:
+        names = max(len(str(label)) for label in classes)
+        size = 1.0 + 0.08 * names + max(0.42, 0.085 * len(str(counts.max()))) * max(n, 4)
+        figure = _figure_class()(figsize=(size, size), dpi=_DPI)
+        figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)  # inches
+        ax = figure.add_subplot()
+    errors = np.where(np.eye(n, dtype=bool), 0, counts)
+    # A single error among many is seen too, and few errors don't look like many.
+    reds = np.where(errors > 0, 0.15 + 0.75 * errors / max(errors.max(), 5), np.nan)
+    ax.imshow(reds, cmap="Reds", vmin=0, vmax=1)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        is_right = row == column
+        ax.text(
+            column,
+            row,
+            f"{counts[row, column]}",
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="0.4" if is_right else "white" if reds[row, column] > 0.55 else "black",
+            fontweight="normal" if is_right else "bold",
+        )
+    ax.set_xticks(range(n), [str(label) for label in classes])
+    ax.set_yticks(range(n), [str(label) for label in classes])
+    if n and max(len(str(label)) for label in classes) > 3:
+        ax.tick_params(axis="x", rotation=90)
+    ax.set_xticks(np.arange(n + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(n + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color="0.9", linewidth=0.8)
+    ax.tick_params(which="both", length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("taken for")
+    ax.set_ylabel("true class")
     return ax
 
 
@@ -406,6 +525,27 @@ def _tile_states(stack: np.ndarray, tile_shape: tuple[int, int]) -> np.ndarray:
     return tile_images(
         stack, None, tile_shape, scale=None if probabilities else "all", background=math.nan
     )
+
+
+def _rows_of_samples(samples: ArrayLike, sides: str) -> np.ndarray:
+    states = np.asarray(samples)
+    if states.ndim != 3:
+        raise ValueError(f"samples: expected shape ({sides}, n_features), got {states.shape}")
+    return states
+
+
+def _show_rows(
+    samples: ArrayLike, image_shape: Any, ax: Axes | None, labels: Sequence[str], title: str
+) -> Axes:
+    """Draw rows of images with a label beside each, and what the labels are."""
+    states = np.asarray(samples)
+    n_rows, n_columns, n_features = states.shape
+    stack = _image_stack(states.reshape(n_rows * n_columns, n_features), image_shape, "samples")
+    left = 0.35 + 0.09 * max(6, *map(len, labels))
+    ax = _show(_tile_states(stack, (n_rows, n_columns)), ax, cmap="gray", left=left)
+    _label_rows(ax, labels)
+    ax.set_ylabel(title)
+    return ax
 
 
 def _figure_class() -> type[Figure]:

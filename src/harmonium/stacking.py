@@ -125,6 +125,7 @@ def train_layers(
         before = saved[number] if number < len(saved) else None
         if before is not None and before.n_iter_ >= rbm.n_iter:
             trained.append(before)
+            whole.rbms_ = list(trained)
             continue
         below = Below(engine, trained, whole.layer_inputs)
         is_top = number == len(layers) - 1
@@ -148,7 +149,9 @@ def train_layers(
         except FloatingPointError as error:
             raise FloatingPointError(f"{title}: {error}") from None
         finally:
-            whole.rbms_ = [*trained, rbm]
+            # Ctrl-C may come before its first weights are drawn.
+            if hasattr(rbm, "components_"):
+                whole.rbms_ = [*trained, rbm]
         trained.append(rbm)
 
 

@@ -1,45 +1,33 @@
-"""What the commands of the command line do: data, training, a table, pictures.
-
-The demo is a training with settings of its own, `demo_arguments`; everything else is shared.
-"""
+"""Data of the command line: what ``--data`` names, and which of its rows are for what."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import math
-import tempfile
-import time
 import zipfile
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from harmonium import ops
-from harmonium.callbacks import Callback, Checkpoint, ProgressBar
+from harmonium._labels import positions_of, require_two
 from harmonium.datasets import load_digits, load_mnist, train_validation_split
 from harmonium.datasets.pixels import as_units
 from harmonium.engine.protocol import Stream
-from harmonium.persistence import write_atomically
-from harmonium.rbm import BernoulliRBM
 
 __all__ = [
     "Data",
-    "Output",
+    "as_states",
     "checked_shape",
-    "demo_arguments",
+    "data_of",
     "dense",
-    "gibbs_chains",
     "load_data",
-    "require_matplotlib",
-    "save_array",
-    "save_reconstructions",
-    "save_tiles",
-    "table",
-    "train",
+    "load_rows",
+    "require_labels",
+    "states_of",
 ]
 
 Shape: TypeAlias = tuple[int, int]
@@ -52,49 +40,41 @@ DIGIT_SIDE = 16
 leaves shapes that people can't read, and grey levels, taken for probabilities, leave a model little
 to learn; interpolated to 16 x 16 and then thresholded, they are legible strokes again."""
 
-PICTURED = 16
-PICTURED_STEPS = (0, 1, 10, 100, 1000, 10_000)
-SCORE_DRAWS = 50_000
-"""Units flipped for a pseudo-likelihood of the closing table: on MNIST a standard error below 2."""
-
-
-def demo_arguments(data: str, folder: str) -> list[str]:
-    """Return the arguments of `harmonium train` that make the demo.
-
-    Parameters
-    ----------
-    data : {"digits", "mnist"}
-    folder : str
-        Where the model and the pictures go.
-
-    Returns
-    -------
-    list of str
-    """
-    # With a few rows, many chains and small steps give samples of all digits. A machine as small as
-    # theirs is done sooner than a second thread has woken.
-    digits = "--hidden 144 --epochs 200 --batch-size 10 --chains 100 --gibbs-steps 1 "
-    digits += "--learning-rate 0.02 --l2 0.0005 --threads 1"
-    own = {"digits": digits.split(), "mnist": ["--hidden", "500"]}
-    return ["train", "rbm", "--data", data, *own[data], "--pictures", "--output", folder]
-
-
-# ---- data ----
+DIGITS_TO_TEST = 360
+"""The last ones, as :func:`harmonium.datasets.load_digits` has it."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """Rows to learn from, rows to judge by, and what their units are as a picture (or None)."""
+    """Rows to learn from, rows to judge by, and what their units are as a picture (or None).
+
+    Labels, where the data have them, and rows to test on, which no training has seen.
+    """
 
     name: str
     train: Any
     held_out: Any
     image_shape: Shape | None
+    y_train: Any = None
+    y_held_out: Any = None
+    test: Any = None
+    y_test: Any = None
 
     @property
     def to_show(self) -> Any:
         """Rows the model has not seen, if there are any."""
         return self.train if self.held_out is None else self.held_out
+
+
+@dataclass(frozen=True)
+class _Source:
+    """All rows of what ``--data`` names, or one split of them."""
+
+    name: str
+    X: Any
+    y: Any
+    image_shape: Shape | None
+    is_array: bool = False
 
 
 def load_data(
@@ -104,6 +84,7 @@ def load_data(
     held_out: int | None = None,
     seed: int = 0,
     image_shape: Shape | None = None,
+    labelled: bool = False,
 ) -> Data:
     """Load what ``--data`` names.
 
@@ -111,7 +92,8 @@ def load_data(
     ----------
     source : str
         "mnist", "digits", or a path: what :func:`harmonium.datasets.load_mnist` reads, ``.npy``, or
-        ``.npz`` with one array, an array ``X``, or a SciPy sparse matrix.
+        ``.npz`` with one array, an array ``X``, perhaps with its labels ``y``, or a SciPy sparse
+        matrix.
     binarize : {"threshold", "stochastic", "none"}, optional
         By default "threshold" for digits and MNIST, "none" for arrays.
     held_out : int, optional
@@ -121,6 +103,9 @@ def load_data(
         For stochastic binarisation and random held-out rows.
     image_shape : (height, width), optional
         Of the rows as pictures; by default what the source says, or a square.
+    labelled : bool, default False
+        The rows must have labels. Rows to test on are set apart first where there are any: MNIST's
+        own, and the last ones of digits.
 
     Returns
     -------
@@ -131,31 +116,99 @@ def load_data(
     OSError, ValueError, TypeError
         There is no such file, or it doesn't hold what it should.
     """
-    path = Path(source).expanduser()
-    is_array = False
-    if source == "digits":
-        name = f"digits ({DIGIT_SIDE} x {DIGIT_SIDE}, enlarged from 8 x 8)"
-        X = as_units(_enlarged_digits(), 255, _word(binarize or "threshold"), 0.5, seed)
-    elif source == "mnist" or (path.exists() and not _is_array_file(path)):
-        name = "MNIST" if source == "mnist" else f"MNIST in {source}"
-        folder = None if source == "mnist" else path
-        X, _ = load_mnist(folder, binarize=_word(binarize or "threshold"), seed=seed)
-    elif path.exists():
-        is_array, name = True, source
-        X, own_shape = _read_array(path)
-        X = _units_of(X, source, binarize or "none", seed)
-        image_shape = image_shape or own_shape
-    else:
-        raise FileNotFoundError(
-            f"--data {source}: there is no such file or folder; "
-            "expected mnist, digits, or the path of a .npy or .npz file or of MNIST's files"
+    rows = _read(source, "train" if labelled else None, binarize, seed)
+    if labelled:
+        require_labels(rows.y, source)
+    X, X_rest, y, y_rest = _split(rows, held_out, source, seed)
+    if labelled:  # so that it is found before the layers are trained
+        classes = np.unique(y)
+        require_two(classes)
+        if y_rest is not None:
+            positions_of(classes, y_rest)
+    test = _test_rows(source, binarize, seed) if labelled else None
+    return Data(
+        rows.name,
+        X,
+        X_rest,
+        checked_shape(image_shape or rows.image_shape, X.shape[1]),
+        y,
+        y_rest,
+        None if test is None else test.X,
+        None if test is None else test.y,
+    )
+
+
+def data_of(arguments: argparse.Namespace, **others: Any) -> Data:
+    """Load what a command line asks for, `others` taking the place of its options."""
+    options = {
+        "binarize": arguments.binarize,
+        "held_out": arguments.validation,
+        "seed": arguments.seed,
+        "image_shape": arguments.image_shape,
+    }
+    return load_data(arguments.data, **(options | others))
+
+
+def load_rows(name: str, binarize: str | None, seed: int, image_shape: Shape | None = None) -> Data:
+    """Load the rows to judge a trained model by, as those to test on.
+
+    Those of MNIST and digits that are never trained on, all rows of an array.
+    """
+    source = _read(name, "test", binarize, seed)
+    shape = checked_shape(image_shape or source.image_shape, source.X.shape[1])
+    return Data(source.name, None, None, shape, test=source.X, y_test=source.y)
+
+
+def states_of(X: Any, source: str, binarize: str | None, seed: int) -> Any:
+    """Return rows, intensities as they were read, as ``--binarize`` asks for them."""
+    is_array = source not in HELD_OUT and _is_array_file(Path(source).expanduser())
+    return as_states(X, source, binarize or ("none" if is_array else "threshold"), seed)
+
+
+def require_labels(y: Any, name: str) -> None:
+    """Raise unless the rows have labels."""
+    if y is None:
+        raise ValueError(
+            f"--data {name}: holds no labels; expected mnist, digits, MNIST's files, or a .npz "
+            "file with rows X and labels y"
         )
-    train, rest = _split(X, held_out, source, is_array, seed)
-    return Data(name, train, rest, checked_shape(image_shape, X.shape[1]))
 
 
-def _word(binarize: str) -> Any:
-    return None if binarize == "none" else binarize
+def _read(name: str, split: Any, binarize: str | None, seed: int) -> _Source:
+    """Read a split ("train", "test") of what has one, or of digits all rows."""
+    path = Path(name).expanduser()
+    if name == "digits":
+        X = as_states(_enlarged_digits(), name, binarize or "threshold", seed)
+        rows = {
+            None: slice(None),
+            "train": slice(-DIGITS_TO_TEST),
+            "test": slice(-DIGITS_TO_TEST, None),
+        }[split]
+        title = f"digits ({DIGIT_SIDE} x {DIGIT_SIDE}, enlarged from 8 x 8)"
+        return _Source(title, X[rows], load_digits()[1][rows], None)
+    if name == "mnist" or (path.exists() and not _is_array_file(path)):
+        way: Any = None if binarize == "none" else binarize or "threshold"
+        folder = None if name == "mnist" else path
+        X, y = load_mnist(folder, split or "train", binarize=way, seed=seed)
+        return _Source("MNIST" if name == "mnist" else f"MNIST in {name}", X, y, None)
+    if path.exists():
+        X, y, shape = _read_array(path)
+        return _Source(name, as_states(X, name, binarize or "none", seed), y, shape, True)
+    raise FileNotFoundError(
+        f"--data {name}: there is no such file or folder; "
+        "expected mnist, digits, or the path of a .npy or .npz file or of MNIST's files"
+    )
+
+
+def _test_rows(name: str, binarize: str | None, seed: int) -> _Source | None:
+    """Return rows to test on of data that come with some."""
+    path = Path(name).expanduser()
+    if name not in ("mnist", "digits") and (_is_array_file(path) or not path.is_dir()):
+        return None
+    try:
+        return _read(name, "test", binarize, seed)
+    except FileNotFoundError:  # a folder with the training rows alone
+        return None
 
 
 def _enlarged_digits() -> np.ndarray:
@@ -178,8 +231,9 @@ def _is_array_file(path: Path) -> bool:
     return path.is_file() and path.suffix in (".npy", ".npz")
 
 
-def _read_array(path: Path) -> tuple[Any, Shape | None]:
-    """Read rows, and the shape of one if it is a picture."""
+def _read_array(path: Path) -> tuple[Any, Any, Shape | None]:
+    """Read rows, their labels if there are any, and the shape of a row if it is a picture."""
+    y = None
     try:
         if path.suffix == ".npy":
             X = np.load(path, allow_pickle=False)
@@ -189,10 +243,12 @@ def _read_array(path: Path) -> tuple[Any, Shape | None]:
                 if {"indptr", "format"} <= set(names):
                     from scipy.sparse import csr_array, load_npz
 
-                    return csr_array(load_npz(path)), None
+                    return csr_array(load_npz(path)), None, None
                 if "X" not in names and len(names) != 1:
                     raise ValueError(f"holds the arrays {names}, expected one, or one named X")
                 X = arrays["X" if "X" in names else names[0]]
+                if {"X", "y"} <= set(names):
+                    y = arrays["y"]
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not an array of numbers that can be read ({error})") from error
     if X.dtype.kind not in "biuf" or X.ndim not in (2, 3) or X.size == 0:
@@ -200,14 +256,31 @@ def _read_array(path: Path) -> tuple[Any, Shape | None]:
             f"{path}: {X.dtype} of shape {X.shape}, expected numbers in rows, (n, units) or "
             "(n, height, width), none of them 0"
         )
-    return X.reshape(len(X), -1), X.shape[1:] if X.ndim == 3 else None
+    if y is not None and y.shape != (len(X),):
+        raise ValueError(
+            f"{path}: y of shape {y.shape}, expected a label for each of {len(X)} rows"
+        )
+    return X.reshape(len(X), -1), y, X.shape[1:] if X.ndim == 3 else None
 
 
-def _units_of(X: Any, source: str, binarize: str, seed: int) -> Any:
+def as_states(X: Any, source: str, binarize: str, seed: int) -> Any:
+    """Return rows as a visible layer takes them: bits, or values in [0, 1].
+
+    Parameters
+    ----------
+    X : array or sparse matrix
+        Values in [0, 1], or bytes up to 255.
+    source : str
+        Where they come from, for the message of an error.
+    binarize : {"threshold", "stochastic", "none"}
+    seed : int
+        For "stochastic".
+    """
     if X.dtype == np.uint8 and X.max() > 1:
         if hasattr(X, "tocsr"):
-            return _units_of(X.astype(np.float32) / 255, source, binarize, seed)
-        return as_units(X, 255, _word(binarize), 0.5, seed)
+            return as_states(X.astype(np.float32) / 255, source, binarize, seed)
+        way: Any = None if binarize == "none" else binarize
+        return as_units(X, 255, way, 0.5, seed)
     low, high = X.min(), X.max()
     if not (low >= 0 and high <= 1):  # so that NaN is caught
         raise ValueError(
@@ -223,18 +296,26 @@ def _units_of(X: Any, source: str, binarize: str, seed: int) -> Any:
     return ops.sample_bernoulli(np.ascontiguousarray(X, np.float32), seed, stream=Stream.BINARISE)
 
 
-def _split(X: Any, held_out: int | None, source: str, is_array: bool, seed: int) -> tuple[Any, Any]:
+def _split(
+    source: _Source, held_out: int | None, name: str, seed: int
+) -> tuple[Any, Any, Any, Any]:
+    X, y = source.X, source.y
     n = X.shape[0]
     if held_out is None:
         # A folder given as MNIST's may hold fewer rows.
-        held_out = n // 10 if is_array else min(HELD_OUT.get(source, HELD_OUT["mnist"]), n // 4)
+        held_out = (
+            n // 10 if source.is_array else min(HELD_OUT.get(name, HELD_OUT["mnist"]), n // 3)
+        )
     if held_out >= n:
-        raise ValueError(f"--validation {held_out}: expected fewer than the {n} rows of {source}")
+        raise ValueError(f"--validation {held_out}: expected fewer than the {n} rows of {name}")
     if held_out == 0:
-        return X, None
-    if is_array:  # whose rows may be in any order
-        return train_validation_split(X, validation=held_out, seed=seed)
-    return X[:-held_out], X[-held_out:]
+        return X, None, y, None
+    if not source.is_array:
+        return X[:-held_out], X[-held_out:], y[:-held_out], y[-held_out:]
+    # Whose rows may be in any order.
+    if y is None:
+        return *train_validation_split(X, validation=held_out, seed=seed), None, None
+    return train_validation_split(X, y, validation=held_out, seed=seed)
 
 
 def checked_shape(image_shape: Shape | None, n_units: int) -> Shape | None:
@@ -249,332 +330,6 @@ def checked_shape(image_shape: Shape | None, n_units: int) -> Shape | None:
     return image_shape
 
 
-# ---- where results go ----
-
-
-@dataclass(frozen=True)
-class Output:
-    """The model's file; pictures go beside it."""
-
-    model: Path
-
-    @classmethod
-    def at(cls, target: str) -> Output:
-        """Take a ``.safetensors`` path or a folder, make the folder and try to write into it.
-
-        Before the training rather than after it.
-        """
-        path = Path(target).expanduser()
-        output = cls(path if path.suffix == ".safetensors" else path / "model.safetensors")
-        output.folder.mkdir(parents=True, exist_ok=True)
-        if output.model.is_dir():
-            raise IsADirectoryError(f"{output.model}: is a folder, expected a file's name")
-        try:
-            with tempfile.TemporaryFile(dir=output.folder):
-                pass
-        except OSError as error:
-            raise OSError(error.errno, "cannot write into the folder", str(output.folder)) from None
-        return output
-
-    @property
-    def folder(self) -> Path:
-        return self.model.parent
-
-    def picture(self, name: str) -> Path:
-        return self.folder / name
-
-
-# ---- training ----
-
-
-def train(
-    rbm: BernoulliRBM,
-    data: Data,
-    output: Output,
-    *,
-    pictures: bool,
-    quiet: bool = False,
-    checkpoint: str | None = None,
-    every: int = 1,
-    resume: str | None = None,
-) -> None:
-    """Fit a model with a progress bar, save it, print the closing table, draw the pictures.
-
-    Parameters
-    ----------
-    rbm : BernoulliRBM
-        With its parameters; `callbacks` are set here.
-    data : Data
-    output : Output
-    pictures : bool
-    quiet : bool, default False
-        No bar, no table, no paths.
-    checkpoint, resume : path, optional
-        As :class:`harmonium.callbacks.Checkpoint` and :meth:`BernoulliRBM.fit` take them.
-    every : int, default 1
-        Epochs from one checkpoint to the next.
-
-    Raises
-    ------
-    KeyboardInterrupt, FloatingPointError
-        Ctrl-C, or training diverged. The model as it is then was saved; the message says where.
-    OSError, ValueError, TypeError
-        As :meth:`BernoulliRBM.fit`.
-    """
-    figure_of_merit = "pseudo_likelihood" if data.held_out is None else "val_pseudo_likelihood"
-    callbacks: list[Callback] = [] if checkpoint is None else [Checkpoint(checkpoint, every)]
-    clock = _Clock()
-    callbacks.append(clock)
-    if not quiet:
-        callbacks.append(ProgressBar([figure_of_merit]))
-    rbm.set_params(callbacks=callbacks)
-    try:
-        rbm.fit(data.train, X_val=data.held_out, resume=resume)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_keep(rbm, output)) from None
-    except FloatingPointError as error:
-        raise FloatingPointError(f"{error}; {_keep(rbm, output)}") from None
-    kept = _keep(rbm, output)
-    try:
-        if not quiet:
-            print(_closing_table(rbm, data, clock))
-            print(f"\nmodel     {output.model}")
-        drawn = _draw(rbm, data, output) if pictures else []
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(kept) from None
-    if drawn and not quiet:
-        print("\n".join(f"{'pictures' if i == 0 else '':10}{path}" for i, path in enumerate(drawn)))
-
-
-class _Clock(Callback):
-    """When a training began and ended, and the epochs it made."""
-
-    def on_fit_begin(self, estimator: Any, first_epoch: int) -> None:
-        self.first_epoch = first_epoch
-        self._began = time.perf_counter()
-
-    def on_fit_end(self, estimator: Any) -> None:
-        self.seconds = time.perf_counter() - self._began
-
-
-def _keep(rbm: BernoulliRBM, output: Output) -> str:
-    """Save the model if there is one, and say so."""
-    if not hasattr(rbm, "components_"):
-        return "nothing was trained yet, so nothing was saved"
-    rbm.save(output.model)
-    return f"the model after {rbm.n_iter_} whole epochs and what followed is in {output.model}"
-
-
-# ---- the closing table ----
-
-
-def _closing_table(rbm: BernoulliRBM, data: Data, clock: _Clock) -> str:
-    n_rows, n_visible = data.train.shape
-    n_epochs = rbm.n_iter_ - clock.first_epoch
-    speed = (
-        f"{_rounded(n_rows * n_epochs / clock.seconds)} samples/s" if n_epochs else "nothing new"
-    )
-    resumed = f" (resumed after {clock.first_epoch})" if clock.first_epoch else ""
-    history = rbm.history_
-
-    def last(name: str) -> str:
-        return f"{history[name][-1]:.4f}" if history.get(name) else "-"
-
-    columns = [data.train] if data.held_out is None else [data.train, data.held_out]
-    errors = ("reconstruction_error", "val_reconstruction_error")
-    rows = [
-        ("", "training", "held out"),
-        ("rows", *(f"{X.shape[0]:,}" for X in columns)),
-        ("pseudo-likelihood", *(_pseudo_likelihood(rbm, X) for X in columns)),
-    ]
-    if data.train.dtype == np.bool_:
-        rows.append(("  of independent units", *(_independent(data.train, X) for X in columns)))
-    rows.append(("reconstruction error", *(last(name) for name in errors[: len(columns)])))
-    about = [
-        ("data", data.name),
-        ("model", f"{n_visible} visible and {rbm.n_components} hidden units"),
-        ("training", f"{rbm.n_iter_} epochs{resumed} in {clock.seconds:.1f} s, {speed}"),
-    ]
-    width = 1 + len(columns)
-    return f"{table(about)}\n\n{table([row[:width] for row in rows])}\n{_FOOTNOTE}"
-
-
-_FOOTNOTE = (
-    "\npseudo-likelihood: nats a row, larger is better, plus or minus its standard error;\n"
-    "reconstruction error: mean square a unit, of up to 1,000 rows"
-)
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Lay rows of cells out in columns: the first to the left, of three or more the rest right.
-
-    Parameters
-    ----------
-    rows : sequence of sequences of str
-        All of one length.
-
-    Returns
-    -------
-    str
-        Lines as wide as the cells ask, whatever the terminal's width.
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    is_numeric = len({len(row) for row in rows}) == 1 and rows[0][0] == ""
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        for cell, width in zip(row[1:], widths[1:], strict=True):
-            cells.append(cell.rjust(width) if is_numeric else cell.ljust(width))
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def _rounded(number: float) -> str:
-    """Return a rate in two or three digits, for more would promise too much."""
-    digits = max(0, len(str(int(number))) - 2)
-    return f"{round(number, -digits):,.0f}"
-
-
-def _pseudo_likelihood(rbm: BernoulliRBM, X: Any) -> str:
-    # Evenly spread rows where there are too many, several flipped units a row where there are few:
-    # the unit flipped depends on a row's number.
-    X = X[:: math.ceil(X.shape[0] / SCORE_DRAWS)]
-    repeats = max(1, SCORE_DRAWS // X.shape[0])
-    if hasattr(X, "tocsr"):
-        from scipy.sparse import vstack
-
-        repeated = vstack([X] * repeats, format="csr")
-    else:
-        repeated = np.tile(X, (repeats, 1))
-    scores = rbm.score_samples(repeated).reshape(repeats, -1).mean(axis=0)
-    error = scores.std(ddof=1) / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
-    return f"{scores.mean():.1f} +- {error:.1f}"
-
-
-def _independent(train: Any, X: Any) -> str:
-    """Return the log-likelihood a row has when every unit is on as often as in `train`.
-
-    It is this model's pseudo-likelihood too, and what an RBM must beat.
-    """
-    margin = 0.5 / train.shape[0]  # units that are always on or off get the odds of half a case
-    p = np.clip(_mean(train), margin, 1 - margin)
-    mean = _mean(X)
-    return f"{np.sum(mean * np.log(p) + (1 - mean) * np.log(1 - p)):.1f}"
-
-
-def _mean(X: Any) -> np.ndarray:
-    return np.asarray(X.mean(axis=0, dtype=np.float64)).ravel()
-
-
-# ---- chains and pictures ----
-
-
-def gibbs_chains(
-    rbm: BernoulliRBM, n: int, steps: Sequence[int], seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Run Gibbs chains and stop at given steps.
-
-    Parameters
-    ----------
-    rbm : BernoulliRBM
-        Fitted.
-    n : int
-        Number of chains.
-    steps : sequence of int
-        Gibbs steps at which to stop, rising from 0.
-    seed : int
-        The same chains for the same seed.
-
-    Yields
-    ------
-    states : ndarray of bool of shape (n, n_visible)
-    probabilities : ndarray of float32 of shape (n, n_visible)
-        That those states were drawn from. At step 0, every unit's own bias decides.
-    """
-    W = np.ascontiguousarray(rbm.components_.T, np.float32)
-    b = np.ascontiguousarray(rbm.intercept_visible_, np.float32)
-    c = np.ascontiguousarray(rbm.intercept_hidden_, np.float32)
-    options: dict[str, Any] = {"precision": rbm.precision, "n_threads": rbm.n_threads}
-    p = np.tile(ops.sigmoid(b), (n, 1))
-    v = ops.sample_bernoulli(p, seed)
-    done = 0
-    for step in steps:
-        if step > done:
-            v, h = ops.gibbs(v, W, b, c, step - done, seed, step=done, **options)
-            p = ops.propdown(h, W, b, **options)
-            done = step
-        yield v, p
-
-
-def save_tiles(images: np.ndarray, image_shape: Shape, path: Path) -> None:
-    """Write images as a grid of greys."""
-    from harmonium.plotting import tile_images
-
-    picture = tile_images(images, image_shape, scale=None)
-    zoom = max(1, round(900 / max(picture.shape)))
-    with write_atomically(path) as temporary:
-        _imsave()(temporary, picture.repeat(zoom, 0).repeat(zoom, 1), cmap="gray", vmin=0, vmax=1)
-
-
-def _imsave() -> Any:
-    require_matplotlib()
-    from matplotlib.image import imsave
-
-    return imsave
-
-
-def require_matplotlib() -> None:
-    """Raise an ImportError that says how to get it, before time is spent on what it is for."""
-    if find_spec("matplotlib") is None:
-        raise ImportError('pictures need matplotlib: pip install "harmonium[plot]"')
-
-
-def save_reconstructions(
-    rows: np.ndarray, reconstructions: np.ndarray, image_shape: Shape, path: Path
-) -> None:
-    """Draw rows above what a model makes of them."""
-    from harmonium.plotting import plot_reconstructions
-
-    _save_figure(plot_reconstructions(rows, reconstructions, image_shape, n=None).figure, path)
-
-
-def save_array(array: np.ndarray, path: Path) -> None:
-    """Write an array as ``.npy``, or under the name X as ``.npz``."""
-    with write_atomically(path) as temporary:
-        if path.suffix == ".npz":
-            np.savez_compressed(temporary, X=array)
-        else:
-            np.save(temporary, array)
-
-
-def _draw(rbm: BernoulliRBM, data: Data, output: Output) -> list[Path]:
-    from harmonium.plotting import plot_filters, plot_history, plot_samples
-
-    drawn = []
-    if rbm.history_.get("epoch"):
-        # The learning rate is what was asked for, not what came of it.
-        curves = {name: of for name, of in rbm.history_.items() if name != "learning_rate"}
-        drawn.append(output.picture("training.png"))
-        _save_figure(plot_history(curves), drawn[-1])
-    if data.image_shape is None:
-        return drawn
-    drawn.append(output.picture("filters.png"))
-    _save_figure(plot_filters(rbm, data.image_shape).figure, drawn[-1])
-    drawn.append(output.picture("reconstructions.png"))
-    rows = dense(data.to_show[:PICTURED])
-    save_reconstructions(rows, rbm.reconstruct(rows), data.image_shape, drawn[-1])
-    drawn.append(output.picture("samples.png"))
-    chains = [p for _, p in gibbs_chains(rbm, PICTURED, PICTURED_STEPS, seed=0)]
-    ax = plot_samples(np.stack(chains), data.image_shape, steps=PICTURED_STEPS)
-    _save_figure(ax.figure, drawn[-1])
-    return drawn
-
-
 def dense(X: Any) -> np.ndarray:
     """Return rows as an array, which pictures are made of."""
     return X.toarray() if hasattr(X, "toarray") else X  # type: ignore[no-any-return]
-
-
-def _save_figure(figure: Any, path: Path) -> None:
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary)

@@ -1,0 +1,132 @@
+"""``harmonium sample`` and ``harmonium reconstruct``: what a trained model makes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from harmonium import ops
+from harmonium.commands.data import checked_shape, data_of, dense
+from harmonium.commands.models import default_binarize, load_whole, require_units
+from harmonium.commands.output import result_path, save_array
+from harmonium.commands.pictures import save_reconstructions, save_tiles
+from harmonium.dbn import DBN
+from harmonium.rbm import BernoulliRBM
+
+__all__ = ["gibbs_chains", "reconstruct", "sample"]
+
+
+def sample(arguments: argparse.Namespace) -> None:
+    """Draw from a trained model."""
+    output = result_path(arguments.output)
+    model = load_whole(arguments.model)
+    shape = checked_shape(arguments.image_shape, model.n_features_in_)
+    label = None if arguments.label is None else _class_named(model, arguments)
+    if isinstance(model, BernoulliRBM):
+        ((states, p),) = gibbs_chains(model, arguments.n, [arguments.steps], arguments.seed)
+        samples = p if arguments.probabilities else states
+    elif isinstance(model, DBN):
+        samples = model.sample(
+            arguments.n,
+            arguments.steps,
+            return_probabilities=arguments.probabilities,
+            label=label,
+            random_state=arguments.seed,
+        )
+    else:
+        raise ValueError(
+            f"{arguments.model}: holds a {type(model).__name__}, which can't be drawn from; "
+            "expected a BernoulliRBM or a DBN"
+        )
+    if output.suffix == ".png":
+        save_tiles(samples, _required_shape(shape, model.n_features_in_), output)
+    else:
+        save_array(samples, output)
+    print(output)
+
+
+def reconstruct(arguments: argparse.Namespace) -> None:
+    """Pass rows up and down through a trained model."""
+    output = result_path(arguments.output)
+    model = load_whole(arguments.model)
+    if not hasattr(model, "reconstruct"):
+        raise ValueError(
+            f"{arguments.model}: holds a {type(model).__name__}, which can't reconstruct; "
+            "expected a BernoulliRBM, a DBN or a DeepAutoencoder"
+        )
+    binarize = default_binarize(model, arguments.binarize)
+    data = data_of(arguments, binarize=binarize)
+    rows = dense(data.to_show[: arguments.n])
+    require_units(model, arguments.model, rows, arguments.data)
+    reconstructions = model.reconstruct(rows)
+    if output.suffix == ".png":
+        shape = _required_shape(data.image_shape, rows.shape[1])
+        save_reconstructions(rows, reconstructions, shape, output)
+    else:
+        save_array(reconstructions, output)
+    error = np.mean(np.square(reconstructions - rows, dtype=np.float64))
+    print(f"{len(rows)} rows, mean square error {error:.4f} a unit")
+    print(output)
+
+
+def _required_shape(shape: tuple[int, int] | None, n_units: int) -> tuple[int, int]:
+    if shape is None:
+        raise ValueError(
+            f"{n_units} units are no square picture: give --image-shape HEIGHTxWIDTH, "
+            "or an --output in .npy for an array"
+        )
+    return shape
+
+
+def _class_named(model: Any, arguments: argparse.Namespace) -> Any:
+    """Return the class that ``--label`` names."""
+    if not getattr(model, "label_units", False):
+        raise ValueError(
+            f"--label {arguments.label}: needs a DBN with units of labels, as `harmonium train dbn "
+            f"--generative` makes it, but {arguments.model} holds a {type(model).__name__}"
+            + (" without" if isinstance(model, DBN) else "")
+        )
+    names = [str(label) for label in model.classes_]
+    if arguments.label not in names:
+        raise ValueError(f"--label {arguments.label}: expected one of {', '.join(names)}")
+    return model.classes_[names.index(arguments.label)]
+
+
+def gibbs_chains(
+    rbm: BernoulliRBM, n: int, steps: Sequence[int], seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Run Gibbs chains and stop at given steps.
+
+    Parameters
+    ----------
+    rbm : BernoulliRBM
+        Fitted.
+    n : int
+        Number of chains.
+    steps : sequence of int
+        Gibbs steps at which to stop, rising from 0.
+    seed : int
+        The same chains for the same seed.
+
+    Yields
+    ------
+    states : ndarray of bool of shape (n, n_visible)
+    probabilities : ndarray of float32 of shape (n, n_visible)
+        That those states were drawn from. At step 0, every unit's own bias decides.
+    """
+    W = np.ascontiguousarray(rbm.components_.T, np.float32)
+    b = np.ascontiguousarray(rbm.intercept_visible_, np.float32)
+    c = np.ascontiguousarray(rbm.intercept_hidden_, np.float32)
+    options: dict[str, Any] = {"precision": rbm.precision, "n_threads": rbm.n_threads}
+    p = np.tile(ops.sigmoid(b), (n, 1))
+    v = ops.sample_bernoulli(p, seed)
+    done = 0
+    for step in steps:
+        if step > done:
+            v, h = ops.gibbs(v, W, b, c, step - done, seed, step=done, **options)
+            p = ops.propdown(h, W, b, **options)
+            done = step
+        yield v, p
