@@ -23,7 +23,7 @@ def network(case: cases.FineTuning, y: Any) -> Any:
     options = {
         "learning_rate": case.learning_rate,
         "batch_size": case.batch_size,
-        "max_iter": 1,
+        "max_iter": case.n_epochs,
         "shuffle": False,
         "random_state": 0,
     }
@@ -50,12 +50,16 @@ def test_fine_tuning(case: cases.FineTuning, race: Race, by_part: Any) -> None:
 
         def by_autograd() -> Any:
             twin = peers.TorchNetwork(layers, case.dropout)
-            return twin.train_by_autograd(values, targets, case.batch_size, case.learning_rate)
+            return twin.train_by_autograd(
+                values, targets, case.batch_size, case.learning_rate, case.n_epochs
+            )
 
         def by_hand() -> Any:
             with torch.inference_mode():
                 twin = peers.TorchNetwork(layers, case.dropout)
-                return twin.train(values, targets, case.batch_size, case.learning_rate)
+                return twin.train(
+                    values, targets, case.batch_size, case.learning_rate, case.n_epochs
+                )
 
         others |= {"PyTorch": by_autograd, "PyTorch by hand": by_hand}
     if case.dropout == 0 and is_deep:

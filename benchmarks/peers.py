@@ -94,12 +94,15 @@ class TorchNetwork:
     def parameters(self) -> list[Any]:
         return [array.numpy() for layer in self.layers for array in layer]
 
-    def train(self, X: Any, y: Any, batch_size: int, learning_rate: float) -> TorchNetwork:
+    def train(
+        self, X: Any, y: Any, batch_size: int, learning_rate: float, n_epochs: int
+    ) -> TorchNetwork:
         """By hand: no autograd, updates in place. Call it under `torch.inference_mode()`."""
         one_hot = torch.nn.functional.one_hot(y, 10).float()
         keep = 1 - self.dropout
         *hidden, (W_top, c_top) = self.layers
-        for x, t in zip(X.split(batch_size), one_hot.split(batch_size), strict=True):
+        batches = list(zip(X.split(batch_size), one_hot.split(batch_size), strict=True))
+        for x, t in batches * n_epochs:
             values, masks = [x], []
             for W, c in hidden:
                 values.append(torch.addmm(c, values[-1], W).sigmoid_())
@@ -122,7 +125,7 @@ class TorchNetwork:
         return self
 
     def train_by_autograd(
-        self, X: Any, y: Any, batch_size: int, learning_rate: float
+        self, X: Any, y: Any, batch_size: int, learning_rate: float, n_epochs: int
     ) -> TorchNetwork:
         """As most would write it: modules, a loss, an optimiser."""
         modules = []
@@ -138,7 +141,8 @@ class TorchNetwork:
         model = torch.nn.Sequential(*modules[:-end])
         optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate)
         loss = torch.nn.CrossEntropyLoss()
-        for x, t in zip(X.split(batch_size), y.split(batch_size), strict=True):
+        batches = list(zip(X.split(batch_size), y.split(batch_size), strict=True))
+        for x, t in batches * n_epochs:
             optimizer.zero_grad()
             loss(model(x), t).backward()
             optimizer.step()
