@@ -78,18 +78,16 @@ void Network::outputs_of(Index l, View<const float> x, const std::vector<Range>&
         kernels().multiply_transposed_f32(x, turned_[static_cast<std::size_t>(l)].view(n, x.cols), y);
         for (Index r = 0; r < y.rows; ++r)
             for (Index j = 0; j < n; ++j) y(r, j) += layer.c[j];
-        if (!is_last(l) && layer.activation == Activation::sigmoid)
-            for (Index r = 0; r < y.rows; ++r) kernels().sigmoid_f32(y.row(r), n, y.row(r));
-        return;
+    } else {
+        for (Index r = 0; r < y.rows; ++r) std::copy_n(layer.c + units.begin, n, y.row(r) + units.begin);
+        for (const Range& run : runs)
+            kernels().multiply_f32({x.data + run.begin,
+                                    x.stride,
+                                    1,
+                                    {layer.w.row(run.begin) + units.begin, run.end - run.begin, n, layer.w.stride},
+                                    {y.data + units.begin, y.rows, n, y.stride},
+                                    1.0f});
     }
-    for (Index r = 0; r < y.rows; ++r) std::copy_n(layer.c + units.begin, n, y.row(r) + units.begin);
-    for (const Range& run : runs)
-        kernels().multiply_f32({x.data + run.begin,
-                                x.stride,
-                                1,
-                                {layer.w.row(run.begin) + units.begin, run.end - run.begin, n, layer.w.stride},
-                                {y.data + units.begin, y.rows, n, y.stride},
-                                1.0f});
     if (is_last(l) || layer.activation == Activation::identity) return;
     for (Index r = 0; r < y.rows; ++r) kernels().sigmoid_f32(y.row(r) + units.begin, n, y.row(r) + units.begin);
 }
@@ -335,12 +333,15 @@ void Network::backward(Index l, View<const float> x, View<float> delta, View<flo
     // Without decay and velocities weights move by their gradient alone.
     const bool moves_all = options_.optimizer != Optimizer::sgd || options_.l2 != 0;
     strips_.clear();
-    const std::vector<Range> all{{0, layer.inputs()}};
-    for (const Range& run : moves_all ? all : runs_[static_cast<std::size_t>(l)]) {
-        const Index pieces = ceil_div(run.end - run.begin, strip_rows), rows = run.end - run.begin;
+    const auto cut = [&](Range run) {
+        const Index rows = run.end - run.begin, pieces = ceil_div(rows, strip_rows);
         for (Index piece = 0; piece < pieces; ++piece)
             strips_.push_back({run.begin + rows * piece / pieces, run.begin + rows * (piece + 1) / pieces});
-    }
+    };
+    if (moves_all)
+        cut({0, layer.inputs()});
+    else
+        for (const Range& run : runs_[static_cast<std::size_t>(l)]) cut(run);
     const auto n_strips = static_cast<Index>(strips_.size());
     parallel_ranges(std::max<Index>(n_strips, 1), team_for_product(layer, x.rows),
                     [&](Index begin, Index end, int thread) {

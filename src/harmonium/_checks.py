@@ -8,6 +8,8 @@ from numbers import Integral, Real
 from types import NoneType
 from typing import Any
 
+import numpy as np
+
 
 def check_integer(
     name: str, value: Any, *, minimum: int | None = None, below: int | None = None
@@ -49,3 +51,15 @@ def check_word(name: str, value: Any, words: Collection[str | None]) -> None:
     if not isinstance(value, (str, NoneType)) or value not in words:
         known = ", ".join(repr(word) for word in words)
         raise ValueError(f"{name} must be one of {known}; got {value!r}")
+
+
+def check_bool(name: str, value: Any) -> None:
+    """Raise a TypeError unless `value` is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def check_verbose(value: Any) -> None:
+    """Raise unless `value` is a boolean or an integer from 0 on."""
+    if not isinstance(value, (bool, np.bool_)):
+        check_integer("verbose", value, minimum=0)

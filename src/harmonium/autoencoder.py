@@ -11,13 +11,14 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import check_is_fitted
 
-from harmonium._checks import check_word
+from harmonium._checks import check_bool, check_word
+from harmonium._random import draw_seed, generator_of
 from harmonium._visible import Units, units_of_array, validate_units, values_of
 from harmonium.engine import get_engine
 from harmonium.engine.protocol import Activation, Array, Engine, Float32, Loss, Network
 from harmonium.export import TorchExport
 from harmonium.network_training import Examples, NetworkState
-from harmonium.networks import NetworkEstimator, draw_seed, generator_of, glorot_sigmoid
+from harmonium.networks import NetworkEstimator, glorot_sigmoid
 from harmonium.rbm import BernoulliRBM
 from harmonium.stacking import check_layers, check_sizes, train_layers
 
@@ -206,8 +207,7 @@ class DeepAutoencoder(
             holds the last finite weights.
         """
         self._check_parameters()
-        if not isinstance(pretrain, (bool, np.bool_)):
-            raise TypeError(f"pretrain must be True or False, got {pretrain!r}")
+        check_bool("pretrain", pretrain)
         engine = get_engine(self.device, self.n_threads)
         saved: Any = None if resume is None else self._checkpoint(resume)
         self._seed = draw_seed(self.random_state) if saved is None else saved._seed

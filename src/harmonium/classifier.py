@@ -12,13 +12,15 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import compute_class_weight
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from harmonium._checks import check_bool
 from harmonium._labels import check_labels, positions_of, require_two
+from harmonium._random import draw_seed, generator_of
 from harmonium._visible import Units, validate_reals, validate_units
 from harmonium.engine import get_engine
 from harmonium.engine.protocol import Array, Engine, Float32, Loss, Network
 from harmonium.export import TorchExport
 from harmonium.network_training import Examples, NetworkState
-from harmonium.networks import NetworkEstimator, draw_seed, generator_of, glorot_sigmoid
+from harmonium.networks import NetworkEstimator, glorot_sigmoid
 from harmonium.rbm import BernoulliRBM
 from harmonium.stacking import check_layers, check_sizes, train_layers
 
@@ -629,8 +631,7 @@ class DBNClassifier(NetworkClassifier):
             Training diverged, of a layer that the message names or of the whole; the estimator
             holds the last finite weights.
         """
-        if not isinstance(pretrain, (bool, np.bool_)):
-            raise TypeError(f"pretrain must be True or False, got {pretrain!r}")
+        check_bool("pretrain", pretrain)
         self._pretrains = bool(pretrain)
         self._fit(X, y, X_val, y_val, resume)
         return self

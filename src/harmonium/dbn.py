@@ -12,9 +12,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from harmonium._arrays import empty_bits
-from harmonium._checks import check_integer, check_real
+from harmonium._checks import check_bool, check_integer, check_verbose
 from harmonium._labels import check_labels, positions_of, require_two
 from harmonium._pace import run_chains
+from harmonium._random import draw_seed, generator_of, sampling_seed
+from harmonium._saving import SavedEstimator
 from harmonium._visible import Units, units_of_array, validate_units, values_of
 from harmonium.autoencoder import cross_entropy
 from harmonium.callbacks import CallbackList
@@ -31,10 +33,9 @@ from harmonium.engine.protocol import (
     Stream,
 )
 from harmonium.export import TorchExport
-from harmonium.networks import draw_seed, generator_of
 from harmonium.rbm import BernoulliRBM
-from harmonium.rbm_training import sampling_seed
 from harmonium.stacking import Below, check_layers, seeded_layers, train_layers
+from harmonium.training import check_learning_rate
 from harmonium.up_down import (
     MOST_GIBBS_STEPS,
     Parameters,
@@ -55,7 +56,9 @@ def _knows_classes(dbn: DBN) -> bool:
     return True
 
 
-class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEstimator):
+class DBN(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, SavedEstimator, BaseEstimator
+):
     """Deep belief network.
 
     Its two topmost layers are an RBM; below them each layer generates the one beneath,
@@ -129,6 +132,8 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
     generation_: list[Parameters]
     up_down_history_: dict[str, list[float]]
 
+    _fixed_by_training = ("hidden_layer_sizes", "layer_inputs", "label_units")
+
     _seed: int = 0
     _n_sampled: int = 0
     _up_down: UpDownState | None = None
@@ -198,7 +203,7 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         """
         self._check_parameters()
         engine = get_engine(self.device, self.n_threads)
-        saved = None if resume is None else self._checkpoint(resume)
+        saved = None if resume is None else self._load_checkpoint(resume)
         data = validate_units(self, X, engine, reset=True)
         held_out = None if X_val is None else validate_units(self, X_val, engine, name="X_val")
         labels = None
@@ -327,18 +332,18 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         self._check_parameters()
         check_integer("n_iter", n_iter, minimum=0, below=2**31)
         check_integer("batch_size", batch_size, minimum=1, below=2**31)
-        if not callable(learning_rate):
-            check_real("learning_rate", learning_rate, minimum=0.0, open_minimum=True)
+        check_learning_rate(learning_rate)
         if not callable(n_gibbs_steps):
             check_integer("n_gibbs_steps", n_gibbs_steps, minimum=1, below=MOST_GIBBS_STEPS)
-        saved = self if resume is None else self._checkpoint(resume)
+        saved = self if resume is None else self._load_checkpoint(resume)
         engine = saved._ready()
         data = validate_units(saved, X, engine)
         labels = score = None
         if self.label_units:
             labels = saved._bits_of_labels(check_labels(y, X))
             if X_val is not None:
-                score = self._scorer(X_val, check_labels(y_val, X_val, "y_val"))
+                held_out = validate_units(saved, X_val, engine, name="X_val")
+                score = self._scorer(engine, held_out, check_labels(y_val, X_val, "y_val"))
         if saved is not self:
             for name in ("classes_", "rbms_", "n_features_in_", "_seed", "_n_sampled"):
                 if hasattr(saved, name):
@@ -387,11 +392,14 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         for name in ("recognition_", "generation_", "up_down_history_", "_up_down"):
             self.__dict__.pop(name, None)
 
-    def _scorer(self, X_val: Any, y_val: Any) -> Callable[[], dict[str, float]]:
+    def _scorer(
+        self, engine: Engine, held_out: Units, y_val: Array
+    ) -> Callable[[], dict[str, float]]:
         def score() -> dict[str, float]:
             assert self._up_down is not None
             self._publish(self._up_down)
-            return {"val_error": float(np.mean(self.predict(X_val) != y_val))}
+            p = self._class_probabilities(engine, held_out.rows)
+            return {"val_error": float(np.mean(self.classes_[p.argmax(axis=1)] != y_val))}
 
         return score
 
@@ -406,27 +414,10 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         )
 
     def _check_parameters(self) -> None:
-        if not isinstance(self.verbose, (bool, np.bool_)):
-            check_integer("verbose", self.verbose, minimum=0)
+        check_verbose(self.verbose)
         CallbackList(self.callbacks)
-        if not isinstance(self.label_units, (bool, np.bool_)):
-            raise TypeError(f"label_units must be True or False, got {self.label_units!r}")
+        check_bool("label_units", self.label_units)
         check_layers(self)
-
-    def _checkpoint(self, path: str | os.PathLike[str]) -> DBN:
-        from harmonium.model_file import load
-
-        saved, where = load(path), os.fspath(path)
-        if not isinstance(saved, DBN):
-            raise ValueError(f"{where} holds a {type(saved).__name__}, not a DBN")
-        for name in ("hidden_layer_sizes", "layer_inputs", "label_units"):
-            theirs, ours = getattr(saved, name), getattr(self, name)
-            if not np.array_equal(theirs, ours):
-                raise ValueError(
-                    f"{where} was trained with {name}={theirs!r}, but this estimator has "
-                    f"{name}={ours!r}"
-                )
-        return saved
 
     # ---- using it ----
 
@@ -823,27 +814,6 @@ class DBN(ClassNamePrefixFeaturesOutMixin, TransformerMixin, TorchExport, BaseEs
         W, _, c = self._top()
         layers = [*self._directed()[0], (W, c)]
         return layers, ["sigmoid"] * len(layers)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model, with all that training needs to go on, to a safetensors file.
-
-        Functions and objects among the parameters can't be written: see
-        :meth:`BernoulliRBM.save`.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Replaced in one step: a crash or a full disk leaves the old file.
-
-        Raises
-        ------
-        OSError
-            The file can't be written; the message says why.
-        """
-        from harmonium.model_file import save
-
-        check_is_fitted(self)
-        save(self, path)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "rbms_")

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
-from harmonium._checks import check_integer, check_real, check_word
+from harmonium._checks import check_bool, check_integer, check_real, check_verbose, check_word
+from harmonium._saving import SavedEstimator
 from harmonium.callbacks import CallbackList
 from harmonium.engine.protocol import (
     Activation,
@@ -36,7 +35,7 @@ from harmonium.network_training import (
 )
 from harmonium.rbm import BernoulliRBM
 from harmonium.stacking import check_sizes
-from harmonium.training import divergence, value_at
+from harmonium.training import check_learning_rate, check_momentum, divergence, value_at
 
 
 class Rate:
@@ -50,25 +49,7 @@ class Rate:
         return value_at("learning_rate", self._start, epoch) * self._decay**epoch
 
 
-def draw_seed(random_state: Any) -> int:
-    """Return a seed of 64 bits from what scikit-learn calls a random state."""
-    try:
-        rng = check_random_state(random_state)
-    except ValueError as error:
-        raise ValueError(
-            "random_state must be None, an integer in [0, 2**32) or a RandomState; "
-            f"got {random_state!r}"
-        ) from error
-    low, high = (int(word) for word in rng.randint(0, 2**32, size=2, dtype=np.uint64))
-    return low | high << 32
-
-
-def generator_of(seed: int) -> np.random.RandomState:
-    """Return a generator for what is drawn once, before a training begins."""
-    return np.random.RandomState([seed & 0xFFFFFFFF, seed >> 32])
-
-
-class NetworkEstimator(BaseEstimator):
+class NetworkEstimator(SavedEstimator, BaseEstimator):
     """An estimator with a network of dense layers: base of those that can be used.
 
     Derived classes have the parameters that are checked here, and call `_train`.
@@ -84,7 +65,6 @@ class NetworkEstimator(BaseEstimator):
     _state: NetworkState | None = None
     _seed: int = 0
 
-    # What a resumed training can't change.
     _fixed_by_training: tuple[str, ...] = ("batch_size", "solver", "shuffle")
 
     learning_rate: Any
@@ -116,8 +96,7 @@ class NetworkEstimator(BaseEstimator):
     def _check_training_parameters(self) -> None:
         check_integer("batch_size", self.batch_size, minimum=1, below=2**31)
         check_integer("max_iter", self.max_iter, minimum=0, below=2**31)
-        if not callable(self.learning_rate):
-            check_real("learning_rate", self.learning_rate, minimum=0.0, open_minimum=True)
+        check_learning_rate(self.learning_rate)
         check_real(
             "learning_rate_decay",
             self.learning_rate_decay,
@@ -125,9 +104,7 @@ class NetworkEstimator(BaseEstimator):
             maximum=1.0,
             open_minimum=True,
         )
-        if not callable(self.momentum):
-            check_real("momentum", self.momentum, minimum=0.0, maximum=1.0)
-            value_at("momentum", self.momentum, 0)  # which must be below 1
+        check_momentum(self.momentum)
         check_word("solver", self.solver, ("sgd", "adam"))
         check_real("l2", self.l2, minimum=0.0)
         for name in ("dropout", "input_dropout"):
@@ -144,32 +121,19 @@ class NetworkEstimator(BaseEstimator):
             check_integer("patience", self.patience, minimum=1)
         check_real("patience_increase", self.patience_increase, minimum=1.0)
         check_real("improvement_threshold", self.improvement_threshold, minimum=0.0, maximum=1.0)
-        if not isinstance(self.shuffle, (bool, np.bool_)):
-            raise TypeError(f"shuffle must be True or False, got {self.shuffle!r}")
-        if not isinstance(self.verbose, (bool, np.bool_)):
-            check_integer("verbose", self.verbose, minimum=0)
+        check_bool("shuffle", self.shuffle)
+        check_verbose(self.verbose)
         CallbackList(self.callbacks)
 
     def _checkpoint(self, path: str | os.PathLike[str]) -> Any:
         """Return the estimator in a file, after checking that this one can go on from it."""
-        from harmonium.model_file import load
-
-        saved, where = load(path), os.fspath(path)
-        if type(saved) is not type(self):
-            raise ValueError(f"{where} holds a {type(saved).__name__}, not a {type(self).__name__}")
-        for name in self._fixed_by_training:
-            theirs, ours = getattr(saved, name), getattr(self, name)
-            if not np.array_equal(theirs, ours):
-                raise ValueError(
-                    f"{where} was trained with {name}={theirs!r}, but this estimator has "
-                    f"{name}={ours!r}"
-                )
+        saved = self._load_checkpoint(path)
         if saved._state is not None:
             n_moments = len(saved._state.arrays) // (2 * len(saved.coefs_)) - 1
             if n_moments != N_MOMENTS[self._optimizer]:
                 raise ValueError(
-                    f"{where} was trained {'with' if n_moments else 'without'} momentum, but this "
-                    f"estimator has momentum={self.momentum!r}"
+                    f"{os.fspath(path)} was trained {'with' if n_moments else 'without'} momentum, "
+                    f"but this estimator has momentum={self.momentum!r}"
                 )
         return saved
 
@@ -314,29 +278,6 @@ class NetworkEstimator(BaseEstimator):
         self.n_iter_ = state.epoch
         self.history_ = state.history
         self._state = state
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model, with all that training needs to go on, to a safetensors file.
-
-        Functions and objects among the parameters can't be written: `callbacks` is left out, a
-        `learning_rate` or `momentum` that is a function is saved as its value for the last epoch,
-        a `random_state` that is a generator as None.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Replaced in one step: a crash or a full disk leaves the old file.
-
-        Raises
-        ------
-        OSError
-            The file can't be written; the message says why.
-        """
-        from harmonium.model_file import save
-
-        if not hasattr(self, "rbms_"):  # which can be saved while they are pre-trained
-            check_is_fitted(self)
-        save(self, path)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "coefs_")

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from harmonium._arrays import copy_in_lines, empty_bits
-from harmonium._checks import check_integer, check_real, check_word
+from harmonium._checks import check_bool, check_integer, check_real, check_verbose, check_word
 from harmonium._pace import run_chains
+from harmonium._random import check_generator, sampling_seed, seed_from
+from harmonium._saving import SavedEstimator
 from harmonium._visible import Units, mean_of, units_of_array, validate_units
 from harmonium.callbacks import Callback, CallbackList
 from harmonium.engine import get_engine
@@ -27,25 +28,15 @@ from harmonium.engine.protocol import (
     Rows,
     TrainingArrays,
 )
-from harmonium.rbm_training import RbmPlan, RbmState, RbmTraining, sampling_seed
-from harmonium.training import divergence, value_at
+from harmonium.rbm_training import RbmPlan, RbmState, RbmTraining
+from harmonium.training import check_learning_rate, check_momentum, divergence, value_at
 
 __all__ = ["BernoulliRBM"]
 
-# What a resumed training can't change.
-_FIXED_BY_TRAINING = (
-    "n_components",
-    "batch_size",
-    "algorithm",
-    "n_gibbs_steps",
-    "n_chains",
-    "shuffle",
-    "init",
-    "precision",
-)
 
-
-class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class BernoulliRBM(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, SavedEstimator, BaseEstimator
+):
     """Bernoulli restricted Boltzmann machine.
 
     Binary visible units v and binary hidden units h with the energy
@@ -146,6 +137,17 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     n_features_in_: int
     n_iter_: int
     history_: dict[str, list[float]]
+
+    _fixed_by_training = (
+        "n_components",
+        "batch_size",
+        "algorithm",
+        "n_gibbs_steps",
+        "n_chains",
+        "shuffle",
+        "init",
+        "precision",
+    )
 
     # What goes with the fitted attributes; these are the values for a machine whose parameters were
     # set by hand, from another library's, say.
@@ -345,21 +347,16 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_integer("n_gibbs_steps", self.n_gibbs_steps, minimum=1, below=2**31)
         if self.n_chains is not None:
             check_integer("n_chains", self.n_chains, minimum=1, below=2**31)
-        if not callable(self.learning_rate):
-            check_real("learning_rate", self.learning_rate, minimum=0.0, open_minimum=True)
-        if not callable(self.momentum):
-            check_real("momentum", self.momentum, minimum=0.0, maximum=1.0)
-            value_at("momentum", self.momentum, 0)  # which must be below 1
+        check_learning_rate(self.learning_rate)
+        check_momentum(self.momentum)
         check_real("l1", self.l1, minimum=0.0)
         check_real("l2", self.l2, minimum=0.0)
         check_word("algorithm", self.algorithm, ("cd", "pcd"))
         check_word("init", self.init, ("normal", "data"))
         check_word("precision", self.precision, ("auto", "float32"))
         for name in ("shuffle", "metrics"):
-            if not isinstance(getattr(self, name), (bool, np.bool_)):
-                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        if not isinstance(self.verbose, (bool, np.bool_)):
-            check_integer("verbose", self.verbose, minimum=0)
+            check_bool(name, getattr(self, name))
+        check_verbose(self.verbose)
         CallbackList(self.callbacks)
 
     def _plan(self) -> RbmPlan:
@@ -384,17 +381,11 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def _initial_state(self, data: Units) -> RbmState:
         """Return the state before the first update, drawing what is random about it."""
-        try:
-            rng = check_random_state(self.random_state)
-        except ValueError as error:
-            raise ValueError(
-                "random_state must be None, an integer in [0, 2**32) or a RandomState; "
-                f"got {self.random_state!r}"
-            ) from error
+        rng = check_generator(self.random_state)
         n_visible, n_hidden = data.rows.n_cols, self.n_components
         # scikit-learn's first draw, in its order, so that both start from the same weights.
         W = copy_in_lines(rng.normal(0, 0.01, (n_hidden, n_visible)).T)
-        low, high = (int(word) for word in rng.randint(0, 2**32, size=2, dtype=np.uint64))
+        seed = seed_from(rng)
         b = np.zeros(n_visible, np.float32)
         if self.init == "data":
             # Units that are always on or off get the odds of half an exception.
@@ -411,7 +402,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             empty_bits(n_chains, n_hidden),
             *self._velocities(W),
         )
-        return RbmState(arrays, seed=low | high << 32)
+        return RbmState(arrays, seed=seed)
 
     def _velocities(self, W: Float32) -> tuple[Float32 | None, Float32 | None, Float32 | None]:
         if not self._has_momentum:
@@ -451,19 +442,7 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def _checkpoint(self, path: str | os.PathLike[str]) -> BernoulliRBM:
         """Return the estimator in a file, after checking that this one can go on from it."""
-        from harmonium.model_file import load
-
-        saved = load(path)
-        if not isinstance(saved, BernoulliRBM):
-            raise ValueError(
-                f"{os.fspath(path)} holds a {type(saved).__name__}, not a BernoulliRBM"
-            )
-        for name in _FIXED_BY_TRAINING:
-            if getattr(saved, name) != getattr(self, name):
-                raise ValueError(
-                    f"{os.fspath(path)} was trained with {name}={getattr(saved, name)!r}, but this "
-                    f"estimator has {name}={getattr(self, name)!r}"
-                )
+        saved: BernoulliRBM = self._load_checkpoint(path)
         if saved.n_features_in_ != self.n_features_in_:
             raise ValueError(
                 f"{os.fspath(path)} was trained on {saved.n_features_in_} features, but X has "
@@ -624,33 +603,22 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         check_integer("n_samples", n_samples, minimum=1)
         check_integer("n_steps", n_steps, minimum=1, below=2**56)
-        engine = self._ready()[0]
-        data = None
-        if init is not None:
+        engine, machine = self._ready()
+        if init is None:
+            data = self._biased_states(engine, n_samples)
+        else:
             data = validate_units(self, init, engine, name="init")
             if data.n_rows != n_samples:
                 raise ValueError(f"init must have n_samples={n_samples} rows, got {data.n_rows}")
-        chains, p = self._sample_chains(engine, n_samples, n_steps, data, return_probabilities)
+        p = None
+        if return_probabilities:
+            p = np.empty((n_samples, self._n_visible), np.float32)
+        chains = self._run_chains(engine, machine, data, n_steps, p)
         if p is not None:
             return p.astype(self.components_.dtype, copy=False)
         out = np.empty((n_samples, self._n_visible), np.bool_)
         engine.unpack(chains.v, out)
         return out
-
-    def _sample_chains(
-        self,
-        engine: Engine,
-        n_samples: int,
-        n_steps: int,
-        start: Units | None,
-        with_probabilities: bool,
-    ) -> tuple[Chains, Float32 | None]:
-        """Run chains from visible rows, or from what the biases alone make of them."""
-        machine = self._ready()[1]
-        if start is None:
-            start = self._biased_states(engine, n_samples)
-        p = np.empty((n_samples, self._n_visible), np.float32) if with_probabilities else None
-        return self._run_chains(engine, machine, start, n_steps, p), p
 
     def _biased_states(self, engine: Engine, n: int) -> Units:
         from harmonium import ops
@@ -729,28 +697,6 @@ class BernoulliRBM(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return float(self.score_samples(X).mean())
 
     # ---- files and scikit-learn ----
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model, with all that training needs to go on, to a safetensors file.
-
-        Functions and objects among the parameters can't be written: `callbacks` is left out, a
-        `learning_rate` or `momentum` that is a function is saved as its value for the last epoch,
-        a `random_state` that is a generator as None.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Replaced in one step: a crash or a full disk leaves the old file.
-
-        Raises
-        ------
-        OSError
-            The file can't be written; the message says why.
-        """
-        from harmonium.model_file import save
-
-        check_is_fitted(self)
-        save(self, path)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "components_")

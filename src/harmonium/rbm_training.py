@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from harmonium._arrays import empty_bits
+from harmonium._random import monitor_seed
 from harmonium._visible import pick_rows, values_of
 from harmonium.callbacks import CallbackList
 from harmonium.engine.protocol import (
@@ -173,13 +174,3 @@ class RbmTraining(EpochLoop):
 
     def describe(self, metrics: dict[str, float]) -> str:
         return f"pseudo-likelihood = {metrics['pseudo_likelihood']:.2f}"
-
-
-def sampling_seed(seed: int) -> int:
-    """Return the key for what the user draws, so that it never repeats what training drew."""
-    return seed ^ (1 << 63)
-
-
-def monitor_seed(seed: int) -> int:
-    """Return the key for what metrics draw."""
-    return seed ^ (1 << 62)

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from harmonium._checks import check_real
 from harmonium._pace import Pace
 from harmonium.callbacks import CallbackList
 from harmonium.engine.protocol import Array, Engine, Order
@@ -83,6 +84,19 @@ def value_at(name: str, schedule: Schedule, epoch: int) -> float:
     if name == "momentum" and value >= 1:
         raise ValueError(f"momentum must be below 1, but is {value} in epoch {epoch}")
     return value
+
+
+def check_learning_rate(learning_rate: Any) -> None:
+    """Raise unless it is a positive number or a function of the epoch."""
+    if not callable(learning_rate):
+        check_real("learning_rate", learning_rate, minimum=0.0, open_minimum=True)
+
+
+def check_momentum(momentum: Any) -> None:
+    """Raise unless it is a number in [0, 1) or a function of the epoch."""
+    if not callable(momentum):
+        check_real("momentum", momentum, minimum=0.0, maximum=1.0)
+        value_at("momentum", momentum, 0)  # which must be below 1
 
 
 class EpochLoop(ABC):
