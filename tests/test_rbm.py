@@ -459,6 +459,9 @@ def test_sample_is_the_reference_chain(rbm, X):
     p = rbm.sample(4, n_steps=2, init=X[:4], return_probabilities=True)
     np.testing.assert_array_equal(p, chain.p_v)
     assert not np.array_equal(rbm.sample(50, n_steps=2), rbm.sample(50, n_steps=2))
+    fixed = rbm.sample(50, n_steps=2, random_state=1)
+    np.testing.assert_array_equal(rbm.sample(50, n_steps=2, random_state=1), fixed)
+    assert not np.array_equal(rbm.sample(50, n_steps=2, random_state=2), fixed)
 
 
 def test_samples_have_the_models_distribution():

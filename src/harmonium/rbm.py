@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from harmonium._arrays import copy_in_lines, empty_bits
 from harmonium._checks import check_bool, check_integer, check_real, check_verbose, check_word
 from harmonium._pace import run_chains
-from harmonium._random import check_generator, sampling_seed, seed_from
+from harmonium._random import check_generator, draw_seed, sampling_seed, seed_from
 from harmonium._saving import SavedEstimator
 from harmonium._visible import Units, mean_of, units_of_array, validate_units
 from harmonium.callbacks import Callback, CallbackList
@@ -571,7 +571,7 @@ class BernoulliRBM(
         check_integer("n_steps", n_steps, minimum=1, below=2**56)
         engine, machine = self._ready()
         data = validate_units(self, v, engine, name="v")
-        chains = self._run_chains(engine, machine, data, n_steps)
+        chains = self._run_chains(engine, machine, data, n_steps, *self._next_draws(n_steps))
         out = np.empty((data.n_rows, self._n_visible), np.bool_)
         engine.unpack(chains.v, out)
         return out
@@ -582,6 +582,8 @@ class BernoulliRBM(
         n_steps: int = 1000,
         init: Any = None,
         return_probabilities: bool = False,
+        *,
+        random_state: int | np.random.RandomState | None = None,
     ) -> Array:
         """Draw from the model, by independent Gibbs chains.
 
@@ -595,6 +597,8 @@ class BernoulliRBM(
             Where they start; by default each visible unit is drawn by its bias alone.
         return_probabilities : bool, default=False
             Return the probabilities of the last draw instead of the draw.
+        random_state : int, RandomState instance or None, default=None
+            An int gives the same draws every time; None draws anew in every call.
 
         Returns
         -------
@@ -604,43 +608,57 @@ class BernoulliRBM(
         check_integer("n_samples", n_samples, minimum=1)
         check_integer("n_steps", n_steps, minimum=1, below=2**56)
         engine, machine = self._ready()
-        if init is None:
-            data = self._biased_states(engine, n_samples)
-        else:
+        if init is not None:
             data = validate_units(self, init, engine, name="init")
             if data.n_rows != n_samples:
                 raise ValueError(f"init must have n_samples={n_samples} rows, got {data.n_rows}")
+        seed, step = self._next_draws(n_steps, random_state)
+        if init is None:
+            data = self._biased_states(engine, n_samples, seed, step)
         p = None
         if return_probabilities:
             p = np.empty((n_samples, self._n_visible), np.float32)
-        chains = self._run_chains(engine, machine, data, n_steps, p)
+        chains = self._run_chains(engine, machine, data, n_steps, seed, step, p)
         if p is not None:
             return p.astype(self.components_.dtype, copy=False)
         out = np.empty((n_samples, self._n_visible), np.bool_)
         engine.unpack(chains.v, out)
         return out
 
-    def _biased_states(self, engine: Engine, n: int) -> Units:
+    def _next_draws(self, n_steps: int, random_state: Any = None) -> tuple[int, int]:
+        """Return the key and the first step of what the user draws in n_steps."""
+        if random_state is not None:
+            return self._draw_seed() ^ draw_seed(random_state), 0
+        # Counted before they run: what Ctrl-C breaks off is not drawn again.
+        step = self._n_sampled
+        self._n_sampled += n_steps
+        return self._draw_seed(), step
+
+    def _draw_seed(self) -> int:
+        return sampling_seed(self._seed)
+
+    def _biased_states(self, engine: Engine, n: int, seed: int, step: int) -> Units:
         from harmonium import ops
 
         b = np.ascontiguousarray(self.intercept_visible_, np.float32)
         p = np.tile(ops.sigmoid(b), (n, 1))
         words = empty_bits(*p.shape)
-        ops.sample_bernoulli(p, self._draw_seed(), step=self._n_sampled, out=words)
+        ops.sample_bernoulli(p, seed, step=step, out=words)
         return Units(engine.rows_of_bits(words, p.shape[1]), np.dtype(np.float32))
 
-    def _draw_seed(self) -> int:
-        return sampling_seed(self._seed)
-
     def _run_chains(
-        self, engine: Engine, machine: Machine, start: Units, n_steps: int, p: Float32 | None = None
+        self,
+        engine: Engine,
+        machine: Machine,
+        start: Units,
+        n_steps: int,
+        seed: int,
+        step: int,
+        p: Float32 | None = None,
     ) -> Chains:
         n = start.n_rows
         chains = Chains(empty_bits(n, self._n_visible), empty_bits(n, self._n_features_out), p)
-        # Counted before they run: what Ctrl-C breaks off is not drawn again.
-        step = self._n_sampled
-        self._n_sampled += n_steps
-        run_chains(engine, machine, start.rows, chains, n_steps, self._draw_seed(), step)
+        run_chains(engine, machine, start.rows, chains, n_steps, seed, step)
         return chains
 
     def free_energy(self, X: Any) -> Array:

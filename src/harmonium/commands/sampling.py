@@ -24,23 +24,19 @@ def sample(arguments: argparse.Namespace) -> None:
     output = result_path(arguments.output)
     model = load_whole(arguments.model)
     shape = checked_shape(arguments.image_shape, model.n_features_in_)
-    label = None if arguments.label is None else _class_named(model, arguments)
-    if isinstance(model, BernoulliRBM):
-        ((states, p),) = gibbs_chains(model, arguments.n, [arguments.steps], arguments.seed)
-        samples = p if arguments.probabilities else states
-    elif isinstance(model, DBN):
-        samples = model.sample(
-            arguments.n,
-            arguments.steps,
-            return_probabilities=arguments.probabilities,
-            label=label,
-            random_state=arguments.seed,
-        )
-    else:
+    if not isinstance(model, (BernoulliRBM, DBN)):
         raise ValueError(
             f"{arguments.model}: holds a {type(model).__name__}, which can't be drawn from; "
             "expected a BernoulliRBM or a DBN"
         )
+    of_class = {} if arguments.label is None else {"label": _class_named(model, arguments)}
+    samples = model.sample(
+        arguments.n,
+        arguments.steps,
+        return_probabilities=arguments.probabilities,
+        random_state=arguments.seed,
+        **of_class,
+    )
     if output.suffix == ".png":
         save_tiles(samples, _required_shape(shape, model.n_features_in_), output)
     else:
