@@ -42,6 +42,7 @@ STREAM_SHUFFLE = 4  # order of the rows of a shuffled epoch
 STREAM_FLIP = 5  # the flipped pixel of the stochastic pseudo-likelihood
 STREAM_BINARIZE = 6  # stochastic binarisation of images
 STREAM_DROPOUT = 7  # 1 where a unit is kept
+STREAM_LABEL = 9  # which of the labels is on
 
 LOW_HALF = 128  # added to the stream where the low 16 bits of a draw are read
 MASK32 = 0xFFFF_FFFF
@@ -248,6 +249,16 @@ def softplus(x: ArrayLike) -> Floats32:
     return np.maximum(x, F32(0)) + log1p
 
 
+def softmax(x: ArrayLike) -> Floats32:
+    """Probabilities of the labels (section 4); (n, labels)."""
+    x = np.asarray(x, dtype=F32)
+    e = exp_neg_abs(x.max(axis=1, keepdims=True) - x)
+    total = np.zeros(len(x), dtype=F32)
+    for k in range(x.shape[1]):
+        total = total + e[:, k]
+    return e * (F32(1) / total)[:, None]
+
+
 # --- Section 5: free energy and pseudo-likelihood -------------------------------------------------
 
 
@@ -329,10 +340,29 @@ def half_step_down(
     step: int = 0,
     stream: int = STREAM_VISIBLE,
     row0: int = 0,
+    n_labels: int = 0,
 ) -> tuple[Bools, Floats32]:
-    """v ~ p(v|h), and p(v = 1|h)."""
-    p = sigmoid(preactivation(h, np.asarray(W).T, b))
-    return bernoulli(p, seed, step=step, stream=stream, row0=row0), p
+    """v ~ p(v|h), and p(v = 1|h); of the last n_labels units one is on (section 6)."""
+    x = preactivation(h, np.asarray(W).T, b)
+    p = sigmoid(x)
+    v = bernoulli(p, seed, step=step, stream=stream, row0=row0)
+    if n_labels:
+        p[:, -n_labels:] = softmax(x[:, -n_labels:])
+        v[:, -n_labels:] = label_units(p[:, -n_labels:], seed, step=step, row0=row0)
+    return v, p
+
+
+def label_units(p: Floats32, seed: int, *, step: int = 0, row0: int = 0) -> Bools:
+    """One of each row's labels on: the first whose sum of p up to there exceeds u (section 6)."""
+    n, n_labels = p.shape
+    word = _row_words(n, seed, step, STREAM_LABEL, row0)[:, 0]
+    u = (word >> np.uint64(8)).astype(F32) * F32(2.0**-24)
+    chosen = np.full(n, n_labels - 1)
+    total = np.zeros(n, dtype=F32)
+    for k in range(n_labels - 1):
+        total = total + p[:, k]
+        chosen = np.where((chosen == n_labels - 1) & (u < total), k, chosen)
+    return np.eye(n_labels, dtype=bool)[chosen]
 
 
 class GibbsResult(NamedTuple):
@@ -355,6 +385,7 @@ def gibbs(
     h: ArrayLike | None = None,
     step: int = 0,
     row0: int = 0,
+    n_labels: int = 0,
 ) -> GibbsResult:
     """At least one Gibbs step, numbered step ... step + n_steps - 1, from v or else from h.
 
@@ -368,9 +399,9 @@ def gibbs(
     for t in range(step, step + n_steps):
         if from_visible:
             h, p_h = half_step_up(v, W, c, seed, step=t, row0=row0)
-            v, p_v = half_step_down(h, W, b, seed, step=t, row0=row0)
+            v, p_v = half_step_down(h, W, b, seed, step=t, row0=row0, n_labels=n_labels)
         else:
-            v, p_v = half_step_down(h, W, b, seed, step=t, row0=row0)
+            v, p_v = half_step_down(h, W, b, seed, step=t, row0=row0, n_labels=n_labels)
             h, p_h = half_step_up(v, W, c, seed, step=t, row0=row0)
     return GibbsResult(v, h, p_v, p_h)
 
@@ -441,6 +472,7 @@ def cd_update(
     momentum: float = 0.0,
     l1: float = 0.0,
     l2: float = 0.0,
+    n_labels: int = 0,
 ) -> CDState:
     """One update of contrastive divergence on binary rows (section 6).
 
@@ -457,7 +489,7 @@ def cd_update(
         h = state.h_chains
 
     # 2. The negative phase. After the last step of CD h is drawn here but not used.
-    v_neg, h, _, p_neg = gibbs(W, b, c, k, seed, h=h, step=first)
+    v_neg, h, _, p_neg = gibbs(W, b, c, k, seed, h=h, step=first, n_labels=n_labels)
 
     # 3. Statistics, in integers. The float64 products are exact: all sums stay below 2^31.
     B, C = len(v_pos), len(v_neg)

@@ -47,6 +47,7 @@ def trainer_arguments(**other: Any) -> dict[str, Any]:
     arguments |= {"W_velocity": np.zeros_like(W)}
     arguments |= {"b_velocity": np.zeros_like(B), "c_velocity": np.zeros_like(C)}
     arguments |= {"n_gibbs_steps": 1, "persistent": True, "l1": 0.0, "l2": 0.0, "seed": 1}
+    arguments |= {"n_labels": 0}
     return {**arguments, "precision": "auto", "n_threads": 1, **other}
 
 
@@ -109,7 +110,7 @@ CALLS: dict[str, Call] = {
         lambda: [np.array([3, 0]), empty(2, V)],
         ["in", OUT],
     ),
-    "Rbm": (lambda: _core.Rbm, lambda: [W, B, C, "auto", 1], ["in", "in", "in", WORD, INT]),
+    "Rbm": (lambda: _core.Rbm, lambda: [W, B, C, "auto", 1, 0], ["in", "in", "in", WORD, INT, INT]),
     "propup": (lambda: rbm().propup, lambda: [rows(), empty(N, H)], [ROWS, OUT]),
     "propdown": (
         lambda: rbm().propdown,
@@ -150,7 +151,7 @@ CALLS: dict[str, Call] = {
     "Trainer": (
         lambda: _core.Trainer,
         lambda: list(trainer_arguments().values()),
-        [OUT, OUT, OUT, OUT, OUT, OUT, OUT, INT, FLAG, REAL, REAL, INT, WORD, INT],
+        [OUT, OUT, OUT, OUT, OUT, OUT, OUT, INT, FLAG, REAL, REAL, INT, INT, WORD, INT],
     ),
     "Trainer.run": (
         lambda: trainer().run,
@@ -413,6 +414,8 @@ def test_other_scalars_that_do_not_fit(name: str, place: int) -> None:
         ("cd_gradient", 2, 0),
         ("cd_gradient", 2, -(2**63)),
         ("Trainer", 7, 0),
+        ("Trainer", 12, V + 1),
+        ("Rbm", 5, -1),
         ("Trainer.run", 2, -1),
         ("Trainer.run", 2, 1),
         ("Trainer.run", 3, -1),
@@ -502,6 +505,8 @@ def test_messages_are_short_and_clear() -> None:
         (lambda: _core.sigmoid(P[::-1], empty(N, V), 1), "x must be laid out in rows"),
         (lambda: _core.Rbm(W, B[1:], C, "auto", 1), "b must be a contiguous vector of 70 float32"),
         (lambda: _core.Rbm(W, B, C, "half", 1), "precision must be .* not 'half'"),
+        (lambda: _core.Rbm(W, B, C, "auto", 1, V + 1), "n_labels must be from 0 to the number"),
+        (lambda: trainer(n_labels=-1), "n_labels must be from 0 to the number"),
         (lambda: rbm().propup(_core.Rows.bytes(H_BITS), P), "the rows do not have"),
         (lambda: trainer(chains=WORDS_H[:0]), "there must be at least one chain"),
     ]:
@@ -637,7 +642,7 @@ W, b, c = random_model(3, 2, seed=0)
 rbm = _core.Rbm(W, b, c, "auto", 1)
 gradient = [np.zeros_like(a) for a in (W, b, c)]
 def trainer(chains):
-    return _core.Trainer(W, b, c, chains, None, None, None, 1, True, 0.0, 0.0, 0, "auto", 1)
+    return _core.Trainer(W, b, c, chains, None, None, None, 1, True, 0.0, 0.0, 0, 0, "auto", 1)
 none = np.zeros((1, 1), np.uint64)
 three = _core.Rows.bytes(np.ones((50, 3), bool))
 layer = (W.copy(), c.copy(), "sigmoid", 0.0, ())

@@ -205,6 +205,7 @@ class Recipe:
     seed: int = 2**50 + 77
     n_threads: int = 1
     precision: Any = "auto"
+    n_labels: int = 0
 
     def __str__(self) -> str:
         """What differs from the default: the name of a test."""
@@ -230,6 +231,7 @@ def reference_training(state: ref.CDState, v: np.ndarray, r: Recipe) -> list[ref
                 momentum=r.momentum,
                 l1=r.l1,
                 l2=r.l2,
+                n_labels=r.n_labels,
             )
         )
     return states
@@ -254,7 +256,7 @@ class Training:
         self.arrays = TrainingArrays(W, state.b.copy(), state.c.copy(), chains, *velocities)
         self.recipe = r
         self.engine = get_engine(n_threads=r.n_threads)
-        rule = TrainingRule(r.k, persistent, r.l1, r.l2, r.seed)
+        rule = TrainingRule(r.k, persistent, r.l1, r.l2, r.seed, r.n_labels)
         self.trainer = self.engine.trainer(self.arrays, rule, r.precision)
         self.step = 0
 
@@ -303,6 +305,9 @@ RULES = [
     Recipe(learning_rate=0.0),
     Recipe(batch_size=1),
     Recipe(batch_size=64, learning_rate=3.0),
+    Recipe(n_labels=10),
+    Recipe(n_labels=5, k=3, n_chains=6),
+    Recipe(n_labels=45),
 ]
 
 
@@ -331,7 +336,15 @@ def test_sizes_in_awkward_places(isa: str, n_visible: int, momentum: float) -> N
 
 @pytest.mark.parametrize("n_threads", [1, 2, 7])
 @pytest.mark.parametrize(
-    "recipe", [Recipe(batch_size=20), Recipe(batch_size=20, n_chains=20, momentum=0.5)], ids=str
+    "recipe",
+    [
+        Recipe(batch_size=20),
+        Recipe(batch_size=20, n_chains=20, momentum=0.5),
+        Recipe(batch_size=20, n_labels=10),
+        Recipe(batch_size=20, n_labels=10, k=2),
+        Recipe(batch_size=20, n_labels=130),  # of more than one thread's share
+    ],
+    ids=str,
 )
 def test_threads(recipe: Recipe, n_threads: int) -> None:
     """700 x 200 weights: enough for the pass over them to go to seven threads."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import reference as ref
 import scipy.sparse
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -316,7 +317,7 @@ def test_samples_of_a_class_look_like_it(labelled):
         dbn.sample(3, 5, label=["a", "b"])
 
 
-def test_held_labels_give_the_conditional_distribution():
+def test_samples_have_the_distribution_of_their_label_or_of_all():
     # Small enough to enumerate: p(h | k) of the topmost RBM, then p(v | h).
     rng = np.random.default_rng(1)
     dbn = DBN((3, 2), rbm=BernoulliRBM(n_iter=1), label_units=True, random_state=0)
@@ -325,13 +326,38 @@ def test_held_labels_give_the_conditional_distribution():
         rbm.components_ = rng.normal(0, 2, rbm.components_.shape).astype(np.float32)
     lower, top = dbn.rbms_
     h = states_of(3)
-    for k in range(2):
-        with_label = np.concatenate([h, np.tile(np.eye(2, dtype=np.float32)[k], (8, 1))], axis=1)
-        p_h = np.exp(-top.free_energy(with_label))
-        on = sigmoid(h @ lower.components_ + lower.intercept_visible_)
+    on = sigmoid(h @ lower.components_ + lower.intercept_visible_)
+    labels = np.eye(2, dtype=np.float32)
+    p_h = [
+        np.exp(-top.free_energy(np.concatenate([h, np.tile(label, (8, 1))], axis=1)))
+        for label in labels
+    ]
+    for k, p in ((0, p_h[0]), (1, p_h[1]), (None, p_h[0] + p_h[1])):
         n = 20_000
         mean = dbn.sample(n, 50, label=k, return_probabilities=True).mean(axis=0)
-        np.testing.assert_allclose(mean, p_h @ on / p_h.sum(), atol=0.015)  # 4 standard errors
+        np.testing.assert_allclose(mean, p @ on / p.sum(), atol=0.015)  # 4 standard errors
+
+
+def test_labels_are_a_softmax_group_when_the_topmost_rbm_learns(labelled):
+    dbn, _ = labelled
+    top = dbn.rbms_[-1]
+    v = top.sample(200, 20)
+    assert (v[:, -10:].sum(axis=1) == 1).all()
+    p = top.inverse_transform(top.transform(v))[:, -10:]
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
+    with pytest.raises(ValueError, match="log Z is of machines without labels"):
+        log_partition(top)
+    # One update of a single layer, against the twin.
+    one = DBN((12,), rbm=BernoulliRBM(n_iter=1, batch_size=40, algorithm="cd"), label_units=True)
+    one.set_params(random_state=0).fit(BITS[:40], Y[:40])
+    rbm = one.rbms_[0]
+    start = BernoulliRBM(12, n_iter=0, random_state=rbm.random_state).fit(np.zeros((1, 74), bool))
+    state = ref.CDState.start(
+        start.components_.T, start.intercept_visible_, start.intercept_hidden_
+    )
+    v = np.concatenate([BITS[:40], np.eye(10, dtype=bool)[Y[:40]]], axis=1)
+    state = ref.cd_update(state, v, learning_rate=0.1, seed=rbm._seed, n_labels=10)
+    np.testing.assert_array_equal(rbm.components_.T, state.W)
 
 
 def test_without_label_units_classes_are_unknown():

@@ -60,6 +60,29 @@ def test_bits_from_hidden_states(isa: str, n_hidden: int) -> None:
         assert all(canvas.is_intact() for canvas in (v, h, p_v, p_h))
 
 
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("n_labels", [1, 2, 10, 70, 130])
+def test_bits_with_labels(isa: str, n_labels: int, n_threads: int) -> None:
+    """Labels within one word of states, and over the border of two and three."""
+    W, b, c = random_model(130, 40, seed=n_labels)
+    engine = get_engine(n_threads=n_threads)
+    machine = engine.machine(W, b, c, "auto", n_labels)
+    for n in (5, 300):
+        start = random_bits(n, 130, seed=1)
+        same = ref.gibbs(W, b, c, 3, 2**60 + 1, v=start, step=2**33, row0=7, n_labels=n_labels)
+        states = [np.empty((n, -(-units // 64)), np.uint64) for units in (130, 40)]
+        chains = Chains(*states, np.empty((n, 130), F32), np.empty((n, 40), F32))
+        machine.gibbs(engine.rows_of_bytes(start), chains, 3, 2**60 + 1, 2**33, 7)
+        assert np.array_equal(chains.v, packed(same.v))
+        assert np.array_equal(chains.h, packed(same.h))
+        assert same_bits(chains.v_probabilities, same.p_v)
+        assert (same.v[:, -n_labels:].sum(axis=1) == 1).all()
+        down = np.empty((n, 130), F32)
+        machine.propdown(engine.rows_of_bits(chains.h, 40), down)
+        expected = ref.half_step_down(same.h, W, b, 0, n_labels=n_labels)[1]
+        assert same_bits(down, expected)
+
+
 def test_packed_and_plain_states_are_the_same(isa: str) -> None:
     W, b, c = random_model(70, 37, seed=3)
     start = random_bits(9, 70, seed=4)
@@ -145,6 +168,23 @@ def test_stationary_distribution(
     assert chi_square_p(state_counts(h), p_hidden) > SIGNIFICANCE
     # The test would see a wrong bias.
     assert chi_square_p(state_counts(v), ref.visible_distribution64(W, b + F32(0.2), c)) < 1e-6
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_labels_follow_the_distribution_with_one_of_them_on(precision: Any) -> None:
+    W, b, c = random_model(7, 5, seed=20, scale=0.7)
+    engine = get_engine(n_threads=1)
+    machine = engine.machine(W, b, c, precision, 3)
+    start = np.zeros((20_000, 7), bool)
+    chains = Chains(packed(start), np.empty((20_000, 1), np.uint64))
+    machine.gibbs(engine.rows_of_bytes(start), chains, 60, 21, 0, 0)
+    p = ref.visible_distribution64(W, b, c)
+    p[ref.all_states(7)[:, 4:].sum(axis=1) != 1] = 0
+    v = ops.unpack(chains.v, 7, dtype=bool)
+    seen = p > 0
+    counts = state_counts(v)
+    assert counts[~seen].sum() == 0
+    assert chi_square_p(counts[seen], p[seen]) > SIGNIFICANCE
 
 
 def test_pairs_follow_the_joint_distribution() -> None:

@@ -226,7 +226,7 @@ def long_calls() -> dict[str, Callable[[], Any]]:
     velocities = [None] * 3
     trainer = _core.Trainer(
         *(W.copy(), b.copy(), c.copy(), chains[:50].copy(), *velocities),
-        *(1, True, 0.0, 0.0, 7, "auto", 1),
+        *(1, True, 0.0, 0.0, 7, 0, "auto", 1),
     )
     return {
         "sigmoid": lambda: _core.sigmoid(x, x, 1),

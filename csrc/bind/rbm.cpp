@@ -11,7 +11,7 @@ namespace {
 struct PyRbm {
     Rbm rbm;
     std::mutex mutex;
-    PyRbm(Parameters p, Precision precision, int n_threads) : rbm(p, precision, n_threads) {}
+    PyRbm(Parameters p, Precision precision, int n_threads, Index n_labels) : rbm(p, precision, n_threads, n_labels) {}
 };
 
 struct PyTrainer {
@@ -37,6 +37,10 @@ Parameters parameters(const py::array& w, const py::array& b, const py::array& c
         return writable ? vector_view<float>(a, n, name) : const_cast<float*>(vector_view<const float>(a, n, name));
     };
     return {view, vector(b, view.rows, "b"), vector(c, view.cols, "c")};
+}
+
+void require_labels(const Parameters& p, Index n_labels) {
+    require(n_labels >= 0 && n_labels <= p.w.rows, "n_labels must be from 0 to the number of visible units");
 }
 
 // BLAS must be there before the GIL is released.
@@ -139,11 +143,13 @@ void cd_gradient(PyRbm& self, const PyRows& data, const py::array& chains, Index
 void add_machine(py::module_& m) {
     py::class_<PyRbm>(m, "Rbm")
         .def(py::init([](const py::array& w, const py::array& b, const py::array& c, const std::string& precision,
-                         int n_threads) {
-                 return std::make_unique<PyRbm>(parameters(w, b, c, false), parse_precision(precision), n_threads);
+                         int n_threads, Index n_labels) {
+                 const Parameters p = parameters(w, b, c, false);
+                 require_labels(p, n_labels);
+                 return std::make_unique<PyRbm>(p, parse_precision(precision), n_threads, n_labels);
              }),
              py::arg("W"), py::arg("b"), py::arg("c"), py::arg("precision"), py::arg("n_threads"),
-             py::keep_alive<1, 2>(), py::keep_alive<1, 3>(), py::keep_alive<1, 4>())
+             py::arg("n_labels") = 0, py::keep_alive<1, 2>(), py::keep_alive<1, 3>(), py::keep_alive<1, 4>())
         .def("propup",
              [](PyRbm& r, const PyRows& v, const py::array& out) { propagate(r, Direction::up, v, out, true); })
         .def("propdown",
@@ -193,9 +199,10 @@ void add_trainer(py::module_& m) {
     py::class_<PyTrainer>(m, "Trainer")
         .def(py::init([](const py::array& w, const py::array& b, const py::array& c, const py::array& chains,
                          const py::object& w_velocity, const py::object& b_velocity, const py::object& c_velocity,
-                         Index n_gibbs_steps, bool persistent, double l1, double l2, std::uint64_t seed,
+                         Index n_gibbs_steps, bool persistent, double l1, double l2, std::uint64_t seed, Index n_labels,
                          const std::string& precision, int n_threads) {
                  const Parameters p = parameters(w, b, c, true);
+                 require_labels(p, n_labels);
                  const Index n_visible = p.w.rows, n_hidden = p.w.cols;
                  require(n_visible >= 1 && n_hidden >= 1, "a machine has at least one unit on each side");
                  require(n_gibbs_steps >= 1, "n_gibbs_steps must be positive");
@@ -210,12 +217,12 @@ void add_trainer(py::module_& m) {
                  }
                  const Precision which = parse_precision(precision);
                  if (which == Precision::float32) require_blas();
-                 return std::make_unique<PyTrainer>(p, state, TrainingOptions{n_gibbs_steps, persistent, l1, l2, seed},
-                                                    which, n_threads);
+                 const TrainingOptions options{n_gibbs_steps, persistent, l1, l2, seed, n_labels};
+                 return std::make_unique<PyTrainer>(p, state, options, which, n_threads);
              }),
              py::arg("W"), py::arg("b"), py::arg("c"), py::arg("chains"), py::arg("W_velocity"), py::arg("b_velocity"),
              py::arg("c_velocity"), py::arg("n_gibbs_steps"), py::arg("persistent"), py::arg("l1"), py::arg("l2"),
-             py::arg("seed"), py::arg("precision"), py::arg("n_threads"), py::keep_alive<1, 2>(),
+             py::arg("seed"), py::arg("n_labels"), py::arg("precision"), py::arg("n_threads"), py::keep_alive<1, 2>(),
              py::keep_alive<1, 3>(), py::keep_alive<1, 4>(), py::keep_alive<1, 5>(), py::keep_alive<1, 6>(),
              py::keep_alive<1, 7>(), py::keep_alive<1, 8>())
         .def_property_readonly("rows_done", [](const PyTrainer& self) { return self.trainer.rows_done(); })

@@ -35,7 +35,9 @@ void ContrastiveDivergence::run(Rbm& rbm, const Batch& data, View<std::uint64_t>
     shares_ = {n_visible_, static_cast<int>(std::min<Index>(threads_for(weights, rbm.n_threads()), most_shares))};
     const bool data_is_integer = rbm.takes_integer_path(data.rows);
     const bool chain_is_integer = rbm.precision() == Precision::automatic;
-    const bool by_shares = chain_is_integer && std::max(data.count, chains.rows) <= few_rows;
+    // The labels, which are drawn together, are all of one share.
+    const bool whole_labels = rbm.labels().begin >= shares_.units(shares_.count() - 1).begin;
+    const bool by_shares = chain_is_integer && whole_labels && std::max(data.count, chains.rows) <= few_rows;
     positive_.begin(shares_, rbm, data.count, data_is_integer, by_shares);
     negative_.begin(shares_, rbm, chains.rows, chain_is_integer, by_shares);
     const Index first_negative = data_is_integer ? data.count : 0;
@@ -76,6 +78,7 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
     else
         positive_products_.begin(shares_, data.count, blocks);
     chain_sums_.begin(shares_, rbm, chains.rows);
+    float* const label_x = label_x_.reserve(chains.rows * rbm.n_labels());
 
     const auto positive_up = [&](int share) {
         if (data_is_integer)
@@ -84,13 +87,18 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
             positive_products_.sum(share, rbm.parameters().w, positive_.list_values(share, data));
     };
     const auto chain_down_and_up = [&](int share, Index t) {
-        const HalfStep out =
-            drawing(states, options, rng::Stream::visible, options.step + static_cast<std::uint64_t>(t));
+        HalfStep out = drawing(states, options, rng::Stream::visible, options.step + static_cast<std::uint64_t>(t));
+        const bool has_labels = rbm.n_labels() > 0 && share == shares_.count() - 1;
+        if (has_labels) {
+            out.labels = rbm.labels();
+            out.label_x = label_x;
+        }
         alignas(64) float x[tile_rows * block_width];
         sum_strips(down, all_of(h), {0, chains.rows}, shares_.blocks(share), carry ? &visible_sums_ : nullptr,
                    [&](Index row, Index rows, Index block, const std::int32_t* acc) {
                        finish_tile(tile_of(rbm, Direction::down, row, rows, block, acc, x), out);
                    });
+        if (has_labels) draw_labels(out, chains.rows);
         const bool last = t + 1 == options.n_gibbs_steps;
         chain_sums_.sum(share, rbm, all_of(v), last ? &negative_.list(share, all_of(v)) : nullptr, carry);
         if (last) turn_lists(share);

@@ -62,6 +62,7 @@ class ContrastiveDivergence {
     CarriedSums visible_sums_;
     Index n_visible_ = 0, n_hidden_ = 0;
     Buffer<std::uint64_t> visible_states_;
+    Buffer<float> label_x_;
     // Probabilities as integers, those of the negative phase negated: [block][row][64], the positive phase's rows
     // first.
     Buffer<std::int16_t> fixed_;

@@ -303,4 +303,8 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, const Pass
 // What a half-step leaves of one tile.
 void finish_tile(const Tile& tile, const HalfStep& out);
 
+// The labels of a half-step whose tiles are finished: p = softmax(x), and one unit on in each row, in the place of what
+// was drawn for them as if they were units like others.
+void draw_labels(const HalfStep& out, Index rows);
+
 }  // namespace harmonium

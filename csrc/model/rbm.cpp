@@ -5,8 +5,8 @@
 #include "model/products.hpp"
 
 namespace harmonium {
-Rbm::Rbm(Parameters parameters, Precision precision, int n_threads)
-    : parameters_(parameters), precision_(precision), n_threads_(resolve_threads(n_threads)) {
+Rbm::Rbm(Parameters parameters, Precision precision, int n_threads, Index n_labels)
+    : parameters_(parameters), precision_(precision), n_threads_(resolve_threads(n_threads)), n_labels_(n_labels) {
     for (const Direction d : {Direction::up, Direction::down}) {
         (d == Direction::up ? padded_c_ : padded_b_).reserve_zeros(ceil_div(outputs(d), block_width) * block_width);
         refresh_bias(d, 0, outputs(d));
@@ -37,7 +37,45 @@ QuantizedMatrix& Rbm::quantized(Direction d) {
     return down_;
 }
 
+namespace {
+
+void keep_labels(const Tile& tile, const HalfStep& out) {
+    const Index j0 = tile.block * block_width, n = out.labels.end - out.labels.begin;
+    const Index begin = std::max(out.labels.begin, j0), end = std::min(out.labels.end, j0 + tile.cols);
+    if (begin >= end) return;
+    tile.fill();
+    for (Index r = 0; r < tile.rows; ++r)
+        std::copy_n(tile.x + r * block_width + begin - j0, end - begin,
+                    out.label_x + (tile.row + r) * n + begin - out.labels.begin);
+}
+
+}  // namespace
+
+void draw_labels(const HalfStep& out, Index rows) {
+    const Index n = out.labels.end - out.labels.begin;
+    rng::Draw draw = out.draw;
+    draw.stream = static_cast<std::uint32_t>(rng::Stream::label);
+    for (Index r = 0; r < rows; ++r) {
+        float* p = out.label_x + r * n;
+        kernels().softmax_f32(p, n);
+        if (!out.probabilities.empty()) std::copy_n(p, n, out.probabilities.row(r) + out.labels.begin);
+        if (out.states.empty()) continue;
+        const rng::Counter words =
+            rng::philox4x32({out.row0 + static_cast<std::uint32_t>(r), 0, draw.word2(), draw.word3()}, draw.seed);
+        const float u = static_cast<float>(words[0] >> 8) * 0x1p-24f;
+        Index chosen = 0;
+        for (float sum = p[0]; chosen + 1 < n && !(u < sum); sum += p[chosen]) ++chosen;
+        std::uint64_t* state = out.states.row(r);
+        for (Index k = 0; k < n; ++k) {
+            const Index i = out.labels.begin + k;
+            const std::uint64_t bit = std::uint64_t{1} << i % block_width;
+            state[i / block_width] = k == chosen ? state[i / block_width] | bit : state[i / block_width] & ~bit;
+        }
+    }
+}
+
 void finish_tile(const Tile& tile, const HalfStep& out) {
+    keep_labels(tile, out);
     const Kernels& k = kernels();
     const Index n = tile.rows * block_width, j0 = tile.block * block_width;
     const auto row0 = out.row0 + static_cast<std::uint32_t>(tile.row);
@@ -60,7 +98,16 @@ void finish_tile(const Tile& tile, const HalfStep& out) {
 }
 
 void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep& out, const Pass& pass) {
-    for_each_tile(rbm, direction, batch, pass, [&](const Tile& tile) { finish_tile(tile, out); });
+    if (direction == Direction::up || rbm.n_labels() == 0) {
+        for_each_tile(rbm, direction, batch, pass, [&](const Tile& tile) { finish_tile(tile, out); });
+        return;
+    }
+    thread_local Buffer<float> label_x;
+    HalfStep with_labels = out;
+    with_labels.labels = rbm.labels();
+    with_labels.label_x = label_x.reserve(batch.count * rbm.n_labels());
+    for_each_tile(rbm, direction, batch, pass, [&](const Tile& tile) { finish_tile(tile, with_labels); });
+    draw_labels(with_labels, batch.count);
 }
 
 void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep& out) {

@@ -23,10 +23,13 @@ struct Parameters {
 
 class Rbm {
   public:
-    Rbm(Parameters parameters, Precision precision, int n_threads);
+    // The last n_labels visible units are a softmax group: one of them is on.
+    Rbm(Parameters parameters, Precision precision, int n_threads, Index n_labels = 0);
 
     Index n_visible() const { return parameters_.w.rows; }
     Index n_hidden() const { return parameters_.w.cols; }
+    Index n_labels() const { return n_labels_; }
+    Range labels() const { return {n_visible() - n_labels_, n_visible()}; }
     const Parameters& parameters() const { return parameters_; }
     Precision precision() const { return precision_; }
     int n_threads() const { return n_threads_; }
@@ -52,6 +55,7 @@ class Rbm {
     Parameters parameters_;
     Precision precision_;
     int n_threads_;
+    Index n_labels_;
     QuantizedMatrix up_, down_;
     bool has_up_ = false, has_down_ = false;
     Buffer<float> padded_b_, padded_c_;
@@ -69,6 +73,9 @@ struct HalfStep {
     std::int16_t* fixed = nullptr;
     Index fixed_rows = 0;
     float fixed_factor = 0;
+    // Outputs that are labels, and where their pre-activations go for draw_labels(): [row][label].
+    Range labels{0, 0};
+    float* label_x = nullptr;
 };
 
 struct Pass;

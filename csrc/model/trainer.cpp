@@ -11,7 +11,7 @@ constexpr Index line_units = 32;  // visible units whose weights share the lines
 
 Trainer::Trainer(Parameters parameters, TrainingState state, TrainingOptions options, Precision precision,
                  int n_threads)
-    : rbm_(parameters, precision, n_threads),
+    : rbm_(parameters, precision, n_threads, options.n_labels),
       state_(state),
       options_(options),
       quantizes_(precision == Precision::automatic),

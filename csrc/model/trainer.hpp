@@ -27,6 +27,7 @@ struct TrainingOptions {
     bool persistent = true;
     double l1 = 0, l2 = 0;
     std::uint64_t seed = 0;
+    Index n_labels = 0;  // the last visible units, a softmax group
 };
 
 class Trainer {

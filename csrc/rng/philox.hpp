@@ -36,6 +36,7 @@ enum class Stream : std::uint32_t {
     binarise = 6,
     dropout = 7,
     layer = 8,
+    label = 9,
 };
 
 // Added to a stream for the low half of a draw, needed only when the high half does not decide.

@@ -52,7 +52,13 @@ class Rows:
 
 class Rbm:
     def __init__(
-        self, W: _Float32, b: _Float32, c: _Float32, precision: str, n_threads: int
+        self,
+        W: _Float32,
+        b: _Float32,
+        c: _Float32,
+        precision: str,
+        n_threads: int,
+        n_labels: int = 0,
     ) -> None: ...
     def propup(self, v: Rows, out: _Float32, /) -> None: ...
     def propdown(self, h: Rows, out: _Float32, /) -> None: ...
@@ -107,6 +113,7 @@ class Trainer:
         l1: float,
         l2: float,
         seed: int,
+        n_labels: int,
         precision: str,
         n_threads: int,
     ) -> None: ...

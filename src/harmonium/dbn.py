@@ -77,9 +77,9 @@ class DBN(
         What a layer above the first is trained on: states drawn from the layer below, afresh in
         every epoch, or its probabilities.
     label_units : bool, default=False
-        Give the topmost RBM a visible unit for each class, beside the layer under it: `fit` then
-        wants labels, :meth:`predict` tells the classes of rows by its free energy, and
-        :meth:`sample` can be asked for rows of a class.
+        Give the topmost RBM a visible unit for each class, beside the layer under it; together
+        they are a softmax group, one of them on. `fit` then wants labels, :meth:`predict` tells the
+        classes of rows by its free energy, and :meth:`sample` can be asked for rows of a class.
     random_state : int, RandomState instance or None, default=None
         Seeds everything. An int gives the same result every time.
     device : {"cpu"}, default="cpu"
@@ -252,7 +252,7 @@ class DBN(
         self._forget_up_down()
         if is_first:
             self._seed = draw_seed(self.random_state)
-            layers = seeded_layers(self, generator_of(self._seed))
+            layers = seeded_layers(self, generator_of(self._seed), self._n_labels)
         else:
             layers = self.rbms_
         rows, trained = data.rows, []
@@ -647,7 +647,8 @@ class DBN(
         if position is not None:
             c = c + W[n_below + position]
             W, b = np.ascontiguousarray(W[:n_below]), b[:n_below].copy()
-        machine = engine.machine(W, b, c, self.rbms_[-1].precision)  # type: ignore[arg-type]
+        n_free = self._n_labels if position is None else 0
+        machine = engine.machine(W, b, c, self.rbms_[-1].precision, n_free)  # type: ignore[arg-type]
         n = len(rows)
         chains = Chains(
             empty_bits(n, len(b)), empty_bits(n, len(c)), np.empty((n, len(b)), np.float32)

@@ -35,8 +35,10 @@ def log_partition(rbm: BernoulliRBM) -> float:
     Raises
     ------
     ValueError
-        Both sides have too many units.
+        Both sides have too many units, or some are labels, of which only one can be on.
     """
+    if rbm._n_labels:
+        raise ValueError("log Z is of machines without labels; this one is the top of a DBN with")
     engine = rbm._ready()[0]
     W, b, c = rbm._parameters()
     n_visible, n_hidden = W.shape

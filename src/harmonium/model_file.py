@@ -168,6 +168,7 @@ def _write_rbm(rbm: BernoulliRBM, arrays: Arrays, prefix: str) -> Header:
         "gibbs_steps": rbm._gibbs_steps,
         "rows_done": rbm._rows_done,
         "n_sampled": rbm._n_sampled,
+        "n_labels": rbm._n_labels,
     }
 
 
@@ -195,6 +196,7 @@ def _read_rbm(arrays: Arrays, header: Header, prefix: str) -> BernoulliRBM:
     rbm._gibbs_steps = header["gibbs_steps"]
     rbm._rows_done = header["rows_done"]
     rbm._n_sampled = header["n_sampled"]
+    rbm._n_labels = header["n_labels"]
     rbm._velocity = tuple(read[name] for name in _VELOCITIES) if has_velocity else None
     return rbm
 

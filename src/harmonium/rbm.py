@@ -157,6 +157,9 @@ class BernoulliRBM(
     _n_sampled: int = 0
     _velocity: tuple[Array, ...] | None = None
 
+    # So many of the visible units, the last, are a softmax group: the top of a DBN with labels.
+    _n_labels: int = 0
+
     def __init__(
         self,
         n_components: int = 256,
@@ -373,6 +376,7 @@ class BernoulliRBM(
             precision=self.precision,  # type: ignore[arg-type]
             metrics=bool(self.metrics),
             verbose=int(self.verbose),
+            n_labels=self._n_labels,
         )
 
     @property
@@ -486,7 +490,9 @@ class BernoulliRBM(
         check_is_fitted(self)
         engine = get_engine(self.device, self.n_threads)
         check_word("precision", self.precision, ("auto", "float32"))
-        return engine, engine.machine(*self._parameters(), self.precision)  # type: ignore[arg-type]
+        W, b, c = self._parameters()
+        machine = engine.machine(W, b, c, self.precision, self._n_labels)  # type: ignore[arg-type]
+        return engine, machine
 
     @property
     def _n_features_out(self) -> int:

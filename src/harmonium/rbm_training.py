@@ -36,9 +36,12 @@ class RbmPlan(Plan):
     l2: float
     precision: Precision
     metrics: bool
+    n_labels: int
 
     def rule(self, seed: int) -> TrainingRule:
-        return TrainingRule(self.n_gibbs_steps, self.persistent, self.l1, self.l2, seed)
+        return TrainingRule(
+            self.n_gibbs_steps, self.persistent, self.l1, self.l2, seed, self.n_labels
+        )
 
 
 @dataclass
@@ -169,7 +172,7 @@ class RbmTraining(EpochLoop):
         if self.monitor is None:
             return {}
         W, b, c = self.state.arrays[:3]
-        machine = self.engine.machine(W, b, c, self.plan.precision)
+        machine = self.engine.machine(W, b, c, self.plan.precision, self.plan.n_labels)
         return self.monitor.measure(machine, self.state.epoch)
 
     def describe(self, metrics: dict[str, float]) -> str:

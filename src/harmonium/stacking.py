@@ -66,9 +66,12 @@ def check_layers(whole: Any) -> list[BernoulliRBM]:
     return layers
 
 
-def seeded_layers(whole: Any, rng: np.random.RandomState) -> list[BernoulliRBM]:
-    """Return the layers to be trained, each with a seed of its own."""
+def seeded_layers(
+    whole: Any, rng: np.random.RandomState, n_labels: int = 0
+) -> list[BernoulliRBM]:
+    """Return the layers to be trained, each with a seed of its own, the topmost with labels."""
     layers = check_layers(whole)
+    layers[-1]._n_labels = n_labels
     for rbm in layers:
         rbm.random_state = int(rng.randint(2**32, dtype=np.uint64))
     return layers
@@ -110,14 +113,15 @@ def train_layers(
 
     Which has the layers so far, whenever one begins and after each of its epochs. `saved` are
     layers of an earlier run, the last of them perhaps in its midst. Where there are `labels`, bits
-    of shape (n_rows, n_classes), they are visible units of the topmost RBM, behind the others.
+    of shape (n_rows, n_classes), they are visible units of the topmost RBM, behind the others, and
+    one softmax group.
 
     Raises
     ------
     FloatingPointError
         A layer diverged; the message names it.
     """
-    layers = seeded_layers(whole, rng)
+    layers = seeded_layers(whole, rng, 0 if labels is None else labels.shape[1])
     callbacks = CallbackList(whole.callbacks)
     trained: list[BernoulliRBM] = []
     n_visible = data.rows.n_cols
@@ -131,8 +135,8 @@ def train_layers(
         is_top = number == len(layers) - 1
         rows_of = _RowsOf(below, data.rows, labels if is_top else None)
         rbm.n_features_in_ = n_visible if number == 0 else layers[number - 1].n_components
-        if labels is not None and is_top:
-            rbm.n_features_in_ += labels.shape[1]
+        if rbm._n_labels:
+            rbm.n_features_in_ += rbm._n_labels
             held_out = None  # whose labels are not known
         relay = _Relay(whole, callbacks, [*trained, rbm])
         title = f"layer {number + 1} of {len(layers)} ({rbm.n_features_in_}-{rbm.n_components})"

@@ -169,7 +169,8 @@ class UpDownTraining(EpochLoop):
         )
         if n_steps != self._n_gibbs_steps:
             self._n_gibbs_steps = n_steps
-            rule = TrainingRule(n_steps, False, 0.0, 0.0, self.state.seed)
+            n_labels = 0 if self._labels is None else self._labels.shape[1]
+            rule = TrainingRule(n_steps, False, 0.0, 0.0, self.state.seed, n_labels)
             arrays = TrainingArrays(*self.state.top, self._chains)
             self._top = self.engine.trainer(arrays, rule, "auto")
 

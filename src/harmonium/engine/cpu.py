@@ -68,9 +68,15 @@ _no_blas = nullcontext()
 
 class _CpuMachine:
     def __init__(
-        self, W: Float32, b: Float32, c: Float32, precision: Precision, n_threads: int
+        self,
+        W: Float32,
+        b: Float32,
+        c: Float32,
+        precision: Precision,
+        n_threads: int,
+        n_labels: int,
     ) -> None:
-        self._core = _core.Rbm(W, b, c, precision, n_threads)
+        self._core = _core.Rbm(W, b, c, precision, n_threads, n_labels)
         self._is_float32 = precision == "float32"
 
     def _blas_for(self, rows: CoreRows) -> AbstractContextManager[None]:
@@ -258,8 +264,10 @@ class CpuEngine:
             csr.shape[1],
         )
 
-    def machine(self, W: Float32, b: Float32, c: Float32, precision: Precision) -> _CpuMachine:
-        return _CpuMachine(W, b, c, precision, self._n)
+    def machine(
+        self, W: Float32, b: Float32, c: Float32, precision: Precision, n_labels: int = 0
+    ) -> _CpuMachine:
+        return _CpuMachine(W, b, c, precision, self._n, n_labels)
 
     def trainer(
         self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision

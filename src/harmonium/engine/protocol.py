@@ -33,6 +33,7 @@ class Stream(IntEnum):
     BINARISE = 6
     DROPOUT = 7
     LAYER = 8
+    LABEL = 9
 
 
 class Draw(NamedTuple):
@@ -66,13 +67,14 @@ class TrainingArrays(NamedTuple):
 
 
 class TrainingRule(NamedTuple):
-    """What stays the same from update to update."""
+    """What stays the same from update to update; `n_labels` is as for :meth:`Engine.machine`."""
 
     n_gibbs_steps: int
     persistent: bool
     l1: float
     l2: float
     seed: int
+    n_labels: int = 0
 
 
 Activation: TypeAlias = Literal["sigmoid", "identity"]
@@ -241,7 +243,11 @@ class Engine(Protocol):
     def rows_of_bytes(self, values: Array) -> Rows: ...
     def rows_of_reals(self, values: Array) -> Rows: ...
     def rows_of_sparse(self, csr: Any, binary: bool) -> Rows: ...
-    def machine(self, W: Float32, b: Float32, c: Float32, precision: Precision) -> Machine: ...
+    def machine(
+        self, W: Float32, b: Float32, c: Float32, precision: Precision, n_labels: int = 0
+    ) -> Machine:
+        """Return an RBM; its last `n_labels` visible units are a softmax group, one of them on."""
+
     def trainer(
         self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision
     ) -> Trainer: ...
