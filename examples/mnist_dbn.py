@@ -183,7 +183,8 @@ def main() -> None:
     minutes = (time.perf_counter() - began) / 60
     if options.save is not None:
         model.save(options.save)
-    print(f"{options.recipe}, seed {options.seed}: {minutes:.1f} min")
+    layers = sum(rbm.history_["time"][-1] for rbm in getattr(model, "rbms_", [])) / 60
+    print(f"{options.recipe}, seed {options.seed}: {minutes:.1f} min, {layers:.1f} of them layers")
     if data.held_out:
         print("validation error", error(model, *data.held_out.values()))
     if options.test:

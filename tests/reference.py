@@ -298,6 +298,7 @@ def pseudo_likelihood(
     step: int = 0,
     *,
     row0: int = 0,
+    n_labels: int = 0,
 ) -> Floats64:
     """V log sigma(F(flipped) - F(v)) for one flipped pixel in each row (section 5).
 
@@ -305,7 +306,7 @@ def pseudo_likelihood(
     they were carried over from v or formed anew.
     """
     v = np.asarray(v, dtype=bool)
-    n, n_visible = v.shape
+    n, n_visible = len(v), v.shape[1] - n_labels
     pixel = flipped_pixel(n, n_visible, seed, step, row0=row0)
     flipped = v.copy()
     flipped[np.arange(n), pixel] ^= True

@@ -343,6 +343,7 @@ def test_sizes_in_awkward_places(isa: str, n_visible: int, momentum: float) -> N
         Recipe(batch_size=20, n_labels=10),
         Recipe(batch_size=20, n_labels=10, k=2),
         Recipe(batch_size=20, n_labels=130),  # of more than one thread's share
+        Recipe(batch_size=20, n_labels=130, k=2, n_chains=20),
     ],
     ids=str,
 )

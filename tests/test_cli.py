@@ -27,7 +27,7 @@ from harmonium.cli import build_parser, main
 from harmonium.commands import pictures, training
 from harmonium.commands.data import dense, load_data
 from harmonium.commands.output import table
-from harmonium.commands.sampling import gibbs_chains
+from harmonium.commands.training import gibbs_chains
 from harmonium.evaluation import log_partition
 
 SMALL = ["train", "rbm", "--data", "digits", "--hidden", "8", "--epochs", "2", "--threads", "1"]

@@ -1,9 +1,12 @@
 """The DBN and the deep autoencoder: stacking, going up and down, samples."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import reference as ref
 import scipy.sparse
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
@@ -37,6 +40,7 @@ def sigmoid(x):
 def assert_same_layers(one, other):
     assert len(one.rbms_) == len(other.rbms_)
     for a, b in zip(one.rbms_, other.rbms_, strict=True):
+        assert a._n_labels == b._n_labels
         np.testing.assert_array_equal(a.components_, b.components_)
         np.testing.assert_array_equal(a.intercept_hidden_, b.intercept_hidden_)
         np.testing.assert_array_equal(a.intercept_visible_, b.intercept_visible_)
@@ -347,17 +351,40 @@ def test_labels_are_a_softmax_group_when_the_topmost_rbm_learns(labelled):
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
     with pytest.raises(ValueError, match="log Z is of machines without labels"):
         log_partition(top)
-    # One update of a single layer, against the twin.
-    one = DBN((12,), rbm=BernoulliRBM(n_iter=1, batch_size=40, algorithm="cd"), label_units=True)
-    one.set_params(random_state=0).fit(BITS[:40], Y[:40])
-    rbm = one.rbms_[0]
-    start = BernoulliRBM(12, n_iter=0, random_state=rbm.random_state).fit(np.zeros((1, 74), bool))
+
+
+def test_one_update_with_labels_is_the_twins():
+    """By fit, by partial_fit and by the up-down algorithm, which with one layer is CD alone."""
+    layer = BernoulliRBM(n_iter=1, batch_size=40, algorithm="cd")
+    x, y = BITS[:40], Y[:40]
+    v = np.concatenate([x, np.eye(10, dtype=bool)[y]], axis=1)
+
+    def new():
+        return DBN((12,), rbm=layer, label_units=True, random_state=0)
+
+    start = new().set_params(rbm=BernoulliRBM(n_iter=0)).fit(x, y).rbms_[0]
     state = ref.CDState.start(
         start.components_.T, start.intercept_visible_, start.intercept_hidden_
     )
-    v = np.concatenate([BITS[:40], np.eye(10, dtype=bool)[Y[:40]]], axis=1)
-    state = ref.cd_update(state, v, learning_rate=0.1, seed=rbm._seed, n_labels=10)
-    np.testing.assert_array_equal(rbm.components_.T, state.W)
+    expected = ref.cd_update(state, v, learning_rate=0.1, seed=start._seed, n_labels=10)
+    for one in (new().fit(x, y), new().partial_fit(x, y, classes=np.arange(10))):
+        np.testing.assert_array_equal(one.rbms_[0].components_.T, expected.W)
+    one = new().fit(x, y)
+    one.fit_up_down(
+        x, y, n_iter=1, learning_rate=0.1, batch_size=40, n_gibbs_steps=2, shuffle=False
+    )
+    expected = dataclasses.replace(expected, n_updates=0)
+    expected = ref.cd_update(expected, v, learning_rate=0.1, seed=one._seed, k=2, n_labels=10)
+    np.testing.assert_array_equal(one.rbms_[0].components_.T, expected.W)
+
+
+def test_an_rbm_with_labels_goes_on_from_its_file(labelled, tmp_path):
+    top = labelled[0].rbms_[-1]
+    top.save(tmp_path / "top.safetensors")
+    v = top.sample(100, 20)
+    other = clone(top).set_params(n_iter=31).fit(v, resume=tmp_path / "top.safetensors")
+    assert (other.sample(100, 20)[:, -10:].sum(axis=1) == 1).all()
+    assert other.fit(v)._n_labels == 0  # which are units like others, as far as it is told
 
 
 def test_without_label_units_classes_are_unknown():

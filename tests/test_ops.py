@@ -400,6 +400,16 @@ def test_pseudo_likelihood(isa: str, precision: Any, n_visible: int, n_hidden: i
     assert same_bits(again, out)
 
 
+def test_pseudo_likelihood_flips_no_labels() -> None:
+    v = random_bits(40, 20, seed=9)
+    weights, b, c = random_model(20, 9, seed=8, scale=0.5)
+    engine, out = get_engine(n_threads=1), np.empty(40)
+    machine = engine.machine(weights, b, c, "auto", 15)
+    machine.pseudo_likelihood(engine.rows_of_bytes(v), 5, 3, 1, out)
+    expected = ref.pseudo_likelihood(v, weights, b, c, 5, 3, n_labels=15)
+    np.testing.assert_allclose(out, expected, rtol=1e-10, atol=1e-12)
+
+
 def test_pseudo_likelihood_of_real_rows() -> None:
     """V log σ(F(flipped) - F(v)), the flipped value of a real unit being 1 - v."""
     engine = get_engine(n_threads=1)

@@ -184,7 +184,7 @@ void add_machine(py::module_& m) {
                 const py::array& out) {
                  const Rows& v = data.rows;
                  require_inputs(self.rbm, Direction::up, v);
-                 require(self.rbm.n_visible() >= 1, "there is no unit to flip");
+                 require(self.rbm.labels().begin >= 1, "there is no unit to flip");
                  require(n_flips >= 1 && n_flips <= 4096, "n_flips must be between 1 and 4096");
                  double* to = vector_view<double>(out, v.rows(), "out");
                  require_blas_for(self.rbm, v);

@@ -55,19 +55,20 @@ void free_energy(Rbm& rbm, const Batch& batch, double* out) {
 
 namespace {
 
-// The pixel that each row has flipped, and by how much that changes it: 1 − 2·v_i.
+// The pixel that each row has flipped, and by how much that changes it: 1 − 2·v_i. Labels are no pixels: given the
+// others, one has no choice.
 struct Flips {
     Buffer<Index> unit;
     Buffer<float> change;
 };
 
 Flips choose_flips(const Rbm& rbm, const Batch& batch, const rng::Draw& draw) {
-    const auto n_visible = static_cast<std::uint64_t>(rbm.n_visible());
+    const auto n_pixels = static_cast<std::uint64_t>(rbm.labels().begin);
     Flips flips{Buffer<Index>(batch.count), Buffer<float>(batch.count)};
     for (Index n = 0; n < batch.count; ++n) {
         const std::uint64_t word =
             rng::philox4x32({static_cast<std::uint32_t>(n), 0, draw.word2(), draw.word3()}, draw.seed)[0];
-        const Index i = static_cast<Index>(word * n_visible >> 32);
+        const Index i = static_cast<Index>(word * n_pixels >> 32);
         flips.unit[n] = i;
         flips.change[n] = 1.0f - 2.0f * batch.rows.value(batch.row(n), i);
     }
@@ -130,7 +131,7 @@ void pseudo_likelihood(Rbm& rbm, const Batch& batch, std::uint64_t seed, std::ui
                 visible + add_lanes(&after[f * n_sums + n * sum_lanes]) - add_lanes(&before[n * sum_lanes]);
             sum += softplus(difference);
         }
-        out[n] = -static_cast<double>(rbm.n_visible()) * sum / static_cast<double>(n_flips);
+        out[n] = -static_cast<double>(rbm.labels().begin) * sum / static_cast<double>(n_flips);
     }
 }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from harmonium.engine.protocol import Chains, Engine, Machine, Rows
+from harmonium._arrays import empty_bits
+from harmonium.engine.protocol import Chains, Draw, Engine, Machine, Rows
 
 PIECE_SECONDS = 0.05
 """How long one call of the engine should take."""
@@ -21,6 +22,16 @@ class Pace:
         # without end, which it would where the whole work is shorter than a piece.
         factor = min(2.0, PIECE_SECONDS / max(seconds, 1e-6))
         self.amount = min(max(1, round(self.amount * factor)), 1 << 20)
+
+
+def draw_by_bias(
+    engine: Engine, machine: Machine, n: int, n_hidden: int, n_visible: int, draw: Draw
+) -> Rows:
+    """Draw visible states by their own biases alone, where chains begin: p(v | h = 0)."""
+    nothing = engine.rows_of_bits(empty_bits(n, n_hidden), n_hidden)
+    words = empty_bits(n, n_visible)
+    machine.draw_visible(nothing, words, draw)
+    return engine.rows_of_bits(words, n_visible)
 
 
 def run_chains(

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from harmonium._arrays import empty_bits
 from harmonium._checks import check_bool, check_integer, check_verbose
 from harmonium._labels import check_labels, positions_of, require_two
-from harmonium._pace import run_chains
+from harmonium._pace import draw_by_bias, run_chains
 from harmonium._random import draw_seed, generator_of, sampling_seed
 from harmonium._saving import SavedEstimator
 from harmonium._visible import Units, units_of_array, validate_units, values_of
@@ -34,7 +34,7 @@ from harmonium.engine.protocol import (
 )
 from harmonium.export import TorchExport
 from harmonium.rbm import BernoulliRBM
-from harmonium.stacking import Below, check_layers, seeded_layers, train_layers
+from harmonium.stacking import Below, check_layers, join_labels, seeded_layers, train_layers
 from harmonium.training import check_learning_rate
 from harmonium.up_down import (
     MOST_GIBBS_STEPS,
@@ -258,7 +258,7 @@ class DBN(
         rows, trained = data.rows, []
         for number, rbm in enumerate(layers):
             if labels is not None and number == len(layers) - 1:
-                rows = Below(engine, [], self.layer_inputs).joined(rows, labels)
+                rows = join_labels(engine, rows, labels)
             try:
                 rbm._update_once(engine, Units(rows, data.dtype))
             except FloatingPointError as error:
@@ -554,8 +554,8 @@ class DBN(
         n_steps : int, default=1000
             Gibbs steps of each.
         init : array of shape (n_samples, n_features), optional
-            Rows from which the chains start, inferred upwards; by default each unit under the
-            topmost layer is drawn by its bias alone.
+            Rows from which the chains start, inferred upwards, with the most probable of the
+            labels; by default each unit under the topmost layer is drawn by its bias alone.
         return_probabilities : bool, default=False
             Return the probabilities of the last draw of the visible units instead of the draw.
         label : one of `classes_`, or an array of n_samples of them, optional
@@ -653,16 +653,16 @@ class DBN(
         chains = Chains(
             empty_bits(n, len(b)), empty_bits(n, len(c)), np.empty((n, len(b)), np.float32)
         )
-        first = empty_bits(n, len(b))
         if start is None:
-            biases = np.empty_like(b)
-            engine.sigmoid(b[None], biases[None])
-            engine.sample_bernoulli(np.tile(biases, (n, 1)), first, draw)
+            begin = draw_by_bias(engine, machine, n, len(c), len(b), draw)
         else:
             inferred = np.zeros((n, len(b)), np.bool_)
             inferred[:, :n_below] = values_of(start, rows) > 0.5
-            engine.pack(inferred, first)
-        begin = engine.rows_of_bits(first, len(b))
+            if n_free:
+                below = engine.rows_of_bytes(np.ascontiguousarray(inferred[:, :n_below]))
+                likeliest = self._label_probabilities(engine, below).argmax(axis=1)
+                inferred[np.arange(n), n_below + likeliest] = True
+            begin = engine.rows_of_bytes(inferred)
         run_chains(engine, machine, begin, chains, n_steps, draw.seed, draw.step)
         drawn = np.empty((n, len(b)), np.bool_)
         engine.unpack(chains.v, drawn)
@@ -709,9 +709,12 @@ class DBN(
         return labels
 
     def _class_probabilities(self, engine: Engine, rows: Rows) -> Float32:
-        W, b, _ = self.rbms_[-1]._parameters()
+        return self._label_probabilities(engine, self._under_top(engine, rows))
+
+    def _label_probabilities(self, engine: Engine, below: Rows) -> Float32:
+        """Return p(k | h), h being rows of the layer under the topmost RBM."""
+        W, b, c = self.rbms_[-1]._parameters()
         n_below = len(b) - self._n_labels
-        below, c = self._under_top(engine, rows), self._top()[2]
         # Without the labels' units on; each adds its weights.
         top = engine.network(
             [LayerArrays(np.array(W[:n_below]), np.array(c), "identity")],

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from harmonium._arrays import copy_in_lines, empty_bits
 from harmonium._checks import check_bool, check_integer, check_real, check_verbose, check_word
-from harmonium._pace import run_chains
+from harmonium._pace import draw_by_bias, run_chains
 from harmonium._random import check_generator, draw_seed, sampling_seed, seed_from
 from harmonium._saving import SavedEstimator
 from harmonium._visible import Units, mean_of, units_of_array, validate_units
@@ -22,6 +22,7 @@ from harmonium.engine import get_engine
 from harmonium.engine.protocol import (
     Array,
     Chains,
+    Draw,
     Engine,
     Float32,
     Machine,
@@ -249,6 +250,7 @@ class BernoulliRBM(
             if X_val is not None:
                 held_out = validate_units(self, X_val, engine, name="X_val").rows
             saved = None if resume is None else self._checkpoint(resume)
+            self._n_labels = 0 if saved is None else saved._n_labels
             training = self._training(engine, data, lambda epoch: data.rows, held_out, saved)
         training.run()
         return self
@@ -396,6 +398,8 @@ class BernoulliRBM(
             margin = 0.5 / data.n_rows
             mean = np.clip(mean_of(data.rows), margin, 1 - margin)
             b[:] = np.log(mean / (1 - mean))
+            if self._n_labels:
+                b[-self._n_labels :] = np.log(mean[-self._n_labels :])
         n_chains = self.batch_size
         if self.algorithm == "pcd" and self.n_chains is not None:
             n_chains = self.n_chains
@@ -620,7 +624,9 @@ class BernoulliRBM(
                 raise ValueError(f"init must have n_samples={n_samples} rows, got {data.n_rows}")
         seed, step = self._next_draws(n_steps, random_state)
         if init is None:
-            data = self._biased_states(engine, n_samples, seed, step)
+            n_hidden, n_visible = self._n_features_out, self._n_visible
+            begin = draw_by_bias(engine, machine, n_samples, n_hidden, n_visible, Draw(seed, step))
+            data = Units(begin, np.dtype(np.float32))
         p = None
         if return_probabilities:
             p = np.empty((n_samples, self._n_visible), np.float32)
@@ -642,15 +648,6 @@ class BernoulliRBM(
 
     def _draw_seed(self) -> int:
         return sampling_seed(self._seed)
-
-    def _biased_states(self, engine: Engine, n: int, seed: int, step: int) -> Units:
-        from harmonium import ops
-
-        b = np.ascontiguousarray(self.intercept_visible_, np.float32)
-        p = np.tile(ops.sigmoid(b), (n, 1))
-        words = empty_bits(*p.shape)
-        ops.sample_bernoulli(p, seed, step=step, out=words)
-        return Units(engine.rows_of_bits(words, p.shape[1]), np.dtype(np.float32))
 
     def _run_chains(
         self,

@@ -66,9 +66,7 @@ def check_layers(whole: Any) -> list[BernoulliRBM]:
     return layers
 
 
-def seeded_layers(
-    whole: Any, rng: np.random.RandomState, n_labels: int = 0
-) -> list[BernoulliRBM]:
+def seeded_layers(whole: Any, rng: np.random.RandomState, n_labels: int = 0) -> list[BernoulliRBM]:
     """Return the layers to be trained, each with a seed of its own, the topmost with labels."""
     layers = check_layers(whole)
     layers[-1]._n_labels = n_labels
@@ -133,7 +131,7 @@ def train_layers(
             continue
         below = Below(engine, trained, whole.layer_inputs)
         is_top = number == len(layers) - 1
-        rows_of = _RowsOf(below, data.rows, labels if is_top else None)
+        rows_of = _RowsOf(engine, below, data.rows, labels if is_top else None)
         rbm.n_features_in_ = n_visible if number == 0 else layers[number - 1].n_components
         if rbm._n_labels:
             rbm.n_features_in_ += rbm._n_labels
@@ -185,19 +183,20 @@ class Below:
                 rows = self._engine.rows_of_bits(states, rbm.n_components)
         return rows
 
-    def joined(self, rows: Rows, labels: Array) -> Rows:
-        """Return rows with labels behind them."""
-        values = values_of(rows)
-        if rows.is_binary:
-            return self._engine.rows_of_bytes(np.concatenate([values != 0, labels], axis=1))
-        both = np.concatenate([values, labels.astype(np.float32)], axis=1)
-        return self._engine.rows_of_reals(both)
+
+def join_labels(engine: Engine, rows: Rows, labels: Array) -> Rows:
+    """Return rows with labels, a bit for each class, behind them."""
+    values = values_of(rows)
+    if rows.is_binary:
+        return engine.rows_of_bytes(np.concatenate([values != 0, labels], axis=1))
+    return engine.rows_of_reals(np.concatenate([values, labels.astype(np.float32)], axis=1))
 
 
 class _RowsOf:
     """An epoch's rows, kept until another epoch's are asked for."""
 
-    def __init__(self, below: Below, data: Rows, labels: Array | None) -> None:
+    def __init__(self, engine: Engine, below: Below, data: Rows, labels: Array | None) -> None:
+        self._engine = engine
         self._below = below
         self._data = data
         self._labels = labels
@@ -207,6 +206,6 @@ class _RowsOf:
         if self._epoch is None or (epoch != self._epoch and not self._below.is_same_in_all_epochs):
             self._rows = self._below.rows(self._data, epoch)
             if self._labels is not None:
-                self._rows = self._below.joined(self._rows, self._labels)
+                self._rows = join_labels(self._engine, self._rows, self._labels)
             self._epoch = epoch
         return self._rows

@@ -29,6 +29,7 @@ from harmonium.engine.protocol import (
     TrainingArrays,
     TrainingRule,
 )
+from harmonium.stacking import join_labels
 from harmonium.training import EpochLoop, Plan, TrainingState
 
 Parameters = tuple[Float32, Float32]
@@ -101,13 +102,13 @@ class _Directed:
         self._width = parameters[0].shape[1]
         self._network = engine.network([LayerArrays(*parameters)], rule)
 
-    def draw(self, rows: Rows, draw: Draw) -> tuple[Rows, Array]:
-        """Return states of the outputs, as rows and as an array of bool."""
+    def draw(self, rows: Rows, draw: Draw) -> Rows:
+        """Return states of the outputs."""
         p = np.empty((rows.n_rows, self._width), np.float32)
         self._network.predict(rows, 1, p)
         states = np.empty(p.shape, np.bool_)
         self._engine.sample_bernoulli(p, states, draw)
-        return self._engine.rows_of_bytes(states), states
+        return self._engine.rows_of_bytes(states)
 
     def learn(self, rows: Rows, targets: Rows, learning_rate: float) -> float:
         """Make one update; return the sum of the rows' cross-entropies before it."""
@@ -193,11 +194,11 @@ class UpDownTraining(EpochLoop):
             for number in range(_DRAWS_PER_UPDATE)
         )
         # Wake: from the data up.
-        states: Array = values_of(self._rows, picked)
-        awake = [engine.rows_of_reals(states)]
+        values = values_of(self._rows, picked)
+        is_binary = self._rows.is_binary
+        awake = [engine.rows_of_bytes(values != 0) if is_binary else engine.rows_of_reals(values)]
         for layer in self._up:
-            rows, states = layer.draw(awake[-1], next(draws))
-            awake.append(rows)
+            awake.append(layer.draw(awake[-1], next(draws)))
         for number, layer in enumerate(self._down):
             loss = layer.learn(awake[number + 1], awake[number], learning_rate)
             if number == 0:
@@ -205,8 +206,7 @@ class UpDownTraining(EpochLoop):
         # The top: contrastive divergence from there.
         associated = awake[-1]
         if self._labels is not None:
-            joined = np.concatenate([states, self._labels[picked]], axis=1)
-            associated = engine.rows_of_bytes(joined)
+            associated = join_labels(engine, associated, self._labels[picked])
         n = len(picked)
         self._top.run(associated, None, 0, n, n, step * MOST_GIBBS_STEPS, learning_rate, 0.0)
         # Sleep: from the states its chains have reached, down.
@@ -215,9 +215,10 @@ class UpDownTraining(EpochLoop):
         self._top.copy_visible_states(words)
         joined = np.empty((n, n_top), np.bool_)
         engine.unpack(words, joined)
-        asleep = [engine.rows_of_bytes(np.ascontiguousarray(joined[:, : states.shape[1]]))]
+        n_below = awake[-1].n_cols
+        asleep = [engine.rows_of_bytes(np.ascontiguousarray(joined[:, :n_below]))]
         for layer in reversed(self._down):
-            asleep.insert(0, layer.draw(asleep[0], next(draws))[0])
+            asleep.insert(0, layer.draw(asleep[0], next(draws)))
         for number, layer in enumerate(self._up):
             layer.learn(asleep[number], asleep[number + 1], learning_rate)
 

@@ -167,7 +167,7 @@ def _of_dbn(dbn: DBN, X: Any) -> Cells:
 def _log_partition(rbm: BernoulliRBM) -> float | None:
     try:
         return log_partition(rbm)
-    except ValueError:  # too many units on both sides
+    except ValueError:  # too many units on both sides, or labels
         return None
 
 

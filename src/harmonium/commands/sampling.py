@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from harmonium import ops
 from harmonium.commands.data import checked_shape, data_of, dense
 from harmonium.commands.models import default_binarize, load_whole, require_units
 from harmonium.commands.output import result_path, save_array
@@ -16,7 +14,7 @@ from harmonium.commands.pictures import save_reconstructions, save_tiles
 from harmonium.dbn import DBN
 from harmonium.rbm import BernoulliRBM
 
-__all__ = ["gibbs_chains", "reconstruct", "sample"]
+__all__ = ["reconstruct", "sample"]
 
 
 def sample(arguments: argparse.Namespace) -> None:
@@ -89,40 +87,3 @@ def _class_named(model: Any, arguments: argparse.Namespace) -> Any:
     if arguments.label not in names:
         raise ValueError(f"--label {arguments.label}: expected one of {', '.join(names)}")
     return model.classes_[names.index(arguments.label)]
-
-
-def gibbs_chains(
-    rbm: BernoulliRBM, n: int, steps: Sequence[int], seed: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Run Gibbs chains and stop at given steps.
-
-    Parameters
-    ----------
-    rbm : BernoulliRBM
-        Fitted.
-    n : int
-        Number of chains.
-    steps : sequence of int
-        Gibbs steps at which to stop, rising from 0.
-    seed : int
-        The same chains for the same seed.
-
-    Yields
-    ------
-    states : ndarray of bool of shape (n, n_visible)
-    probabilities : ndarray of float32 of shape (n, n_visible)
-        That those states were drawn from. At step 0, every unit's own bias decides.
-    """
-    W = np.ascontiguousarray(rbm.components_.T, np.float32)
-    b = np.ascontiguousarray(rbm.intercept_visible_, np.float32)
-    c = np.ascontiguousarray(rbm.intercept_hidden_, np.float32)
-    options: dict[str, Any] = {"precision": rbm.precision, "n_threads": rbm.n_threads}
-    p = np.tile(ops.sigmoid(b), (n, 1))
-    v = ops.sample_bernoulli(p, seed)
-    done = 0
-    for step in steps:
-        if step > done:
-            v, h = ops.gibbs(v, W, b, c, step - done, seed, step=done, **options)
-            p = ops.propdown(h, W, b, **options)
-            done = step
-        yield v, p

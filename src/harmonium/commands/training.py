@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from harmonium import ops
 from harmonium.callbacks import Callback, Checkpoint, Metrics, ProgressBar
 from harmonium.classifier import DBNClassifier
 from harmonium.commands import pictures
 from harmonium.commands.data import Data, data_of, dense, states_of
 from harmonium.commands.evaluation import error_rate, pseudo_likelihood
 from harmonium.commands.output import Output, rounded, table
-from harmonium.commands.sampling import gibbs_chains
 from harmonium.dbn import DBN
 from harmonium.model_file import load
 from harmonium.rbm import BernoulliRBM
@@ -132,6 +132,43 @@ def _draw_rbm(rbm: BernoulliRBM, data: Data, output: Output) -> list[Path]:
     ax = plot_samples(np.stack(chains), data.image_shape, steps=PICTURED_STEPS)
     drawn.append(pictures.save_figure(ax.figure, output.picture("samples.png")))
     return drawn
+
+
+def gibbs_chains(
+    rbm: BernoulliRBM, n: int, steps: Sequence[int], seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Run Gibbs chains and stop at given steps.
+
+    Parameters
+    ----------
+    rbm : BernoulliRBM
+        Fitted.
+    n : int
+        Number of chains.
+    steps : sequence of int
+        Gibbs steps at which to stop, rising from 0.
+    seed : int
+        The same chains for the same seed.
+
+    Yields
+    ------
+    states : ndarray of bool of shape (n, n_visible)
+    probabilities : ndarray of float32 of shape (n, n_visible)
+        That those states were drawn from. At step 0, every unit's own bias decides.
+    """
+    W = np.ascontiguousarray(rbm.components_.T, np.float32)
+    b = np.ascontiguousarray(rbm.intercept_visible_, np.float32)
+    c = np.ascontiguousarray(rbm.intercept_hidden_, np.float32)
+    options: dict[str, Any] = {"precision": rbm.precision, "n_threads": rbm.n_threads}
+    p = np.tile(ops.sigmoid(b), (n, 1))
+    v = ops.sample_bernoulli(p, seed)
+    done = 0
+    for step in steps:
+        if step > done:
+            v, h = ops.gibbs(v, W, b, c, step - done, seed, step=done, **options)
+            p = ops.propdown(h, W, b, **options)
+            done = step
+        yield v, p
 
 
 # ---- the DBN ----
