@@ -329,7 +329,9 @@ def test_samples_have_the_distribution_of_their_label_or_of_all():
     for rbm in dbn.rbms_:
         rbm.components_ = rng.normal(0, 2, rbm.components_.shape).astype(np.float32)
     lower, top = dbn.rbms_
-    top.components_[:, 3:] *= 3  # so that both labels on, or none, would show
+    # Two labels on at once, which they would like to be, would turn a unit on that turns h.
+    top.components_[0] = [3, -3, 3, 4, 4]
+    top.intercept_hidden_[0], top.intercept_visible_[3:] = -6, 2
     h = states_of(3)
     on = sigmoid(h @ lower.components_ + lower.intercept_visible_)
     labels = np.eye(2, dtype=np.float32)
