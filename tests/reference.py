@@ -349,15 +349,21 @@ def half_step_down(
     v = bernoulli(p, seed, step=step, stream=stream, row0=row0)
     if n_labels:
         p[:, -n_labels:] = softmax(x[:, -n_labels:])
-        v[:, -n_labels:] = label_units(p[:, -n_labels:], seed, step=step, row0=row0)
+        is_start = stream != STREAM_VISIBLE
+        v[:, -n_labels:] = label_units(
+            p[:, -n_labels:], seed, step=step, row0=row0, is_start=is_start
+        )
     return v, p
 
 
-def label_units(p: Floats32, seed: int, *, step: int = 0, row0: int = 0) -> Bools:
+def label_units(
+    p: Floats32, seed: int, *, step: int = 0, row0: int = 0, is_start: bool = False
+) -> Bools:
     """One of each row's labels on: the first whose sum of p up to there exceeds u (section 6)."""
     n, n_labels = p.shape
-    word = _row_words(n, seed, step, STREAM_LABEL, row0)[:, 0]
-    u = (word >> np.uint64(8)).astype(F32) * F32(2.0**-24)
+    rows = np.arange(row0, row0 + n)
+    word = philox4x32(counters(rows, np.int64(is_start), step, STREAM_LABEL), seed)[:, 0]
+    u = (word >> np.uint32(8)).astype(F32) * F32(2.0**-24)
     chosen = np.full(n, n_labels - 1)
     total = np.zeros(n, dtype=F32)
     for k in range(n_labels - 1):

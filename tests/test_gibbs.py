@@ -21,7 +21,7 @@ from layouts import (
 
 from harmonium import ops
 from harmonium.engine import get_engine
-from harmonium.engine.protocol import Chains
+from harmonium.engine.protocol import Chains, Draw
 
 F32 = np.float32
 # A right implementation fails for one seed in 10^4, and the seeds here are fixed.
@@ -79,8 +79,10 @@ def test_bits_with_labels(isa: str, n_labels: int, n_threads: int) -> None:
         assert (same.v[:, -n_labels:].sum(axis=1) == 1).all()
         down = np.empty((n, 130), F32)
         machine.propdown(engine.rows_of_bits(chains.h, 40), down)
-        expected = ref.half_step_down(same.h, W, b, 0, n_labels=n_labels)[1]
+        drawn, expected = ref.half_step_down(same.h, W, b, 0, step=8, stream=0, n_labels=n_labels)
         assert same_bits(down, expected)
+        machine.draw_visible(engine.rows_of_bits(chains.h, 40), chains.v, Draw(0, 8))
+        assert np.array_equal(chains.v, packed(drawn))
 
 
 def test_packed_and_plain_states_are_the_same(isa: str) -> None:

@@ -54,6 +54,8 @@ void keep_labels(const Tile& tile, const HalfStep& out) {
 void draw_labels(const HalfStep& out, Index rows) {
     const Index n = out.labels.end - out.labels.begin;
     rng::Draw draw = out.draw;
+    // The first states of a chain have the number of its first step: other words for their labels.
+    const std::uint32_t place = draw.stream == static_cast<std::uint32_t>(rng::Stream::visible) ? 0 : 1;
     draw.stream = static_cast<std::uint32_t>(rng::Stream::label);
     for (Index r = 0; r < rows; ++r) {
         float* p = out.label_x + r * n;
@@ -61,7 +63,7 @@ void draw_labels(const HalfStep& out, Index rows) {
         if (!out.probabilities.empty()) std::copy_n(p, n, out.probabilities.row(r) + out.labels.begin);
         if (out.states.empty()) continue;
         const rng::Counter words =
-            rng::philox4x32({out.row0 + static_cast<std::uint32_t>(r), 0, draw.word2(), draw.word3()}, draw.seed);
+            rng::philox4x32({out.row0 + static_cast<std::uint32_t>(r), place, draw.word2(), draw.word3()}, draw.seed);
         const float u = static_cast<float>(words[0] >> 8) * 0x1p-24f;
         Index chosen = 0;
         for (float sum = p[0]; chosen + 1 < n && !(u < sum); sum += p[chosen]) ++chosen;
