@@ -88,8 +88,7 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
     };
     const auto chain_down_and_up = [&](int share, Index t) {
         HalfStep out = drawing(states, options, rng::Stream::visible, options.step + static_cast<std::uint64_t>(t));
-        const bool has_labels = rbm.n_labels() > 0 && share == shares_.count() - 1;
-        if (has_labels) {
+        if (rbm.n_labels() > 0 && share == shares_.count() - 1) {
             out.labels = rbm.labels();
             out.label_x = label_x;
         }
@@ -98,7 +97,7 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
                    [&](Index row, Index rows, Index block, const std::int32_t* acc) {
                        finish_tile(tile_of(rbm, Direction::down, row, rows, block, acc, x), out);
                    });
-        if (has_labels) draw_labels(out, chains.rows);
+        if (out.label_x) draw_labels(out, chains.rows);
         const bool last = t + 1 == options.n_gibbs_steps;
         chain_sums_.sum(share, rbm, all_of(v), last ? &negative_.list(share, all_of(v)) : nullptr, carry);
         if (last) turn_lists(share);

@@ -100,16 +100,14 @@ void finish_tile(const Tile& tile, const HalfStep& out) {
 }
 
 void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep& out, const Pass& pass) {
-    if (direction == Direction::up || rbm.n_labels() == 0) {
-        for_each_tile(rbm, direction, batch, pass, [&](const Tile& tile) { finish_tile(tile, out); });
-        return;
-    }
     thread_local Buffer<float> label_x;
-    HalfStep with_labels = out;
-    with_labels.labels = rbm.labels();
-    with_labels.label_x = label_x.reserve(batch.count * rbm.n_labels());
-    for_each_tile(rbm, direction, batch, pass, [&](const Tile& tile) { finish_tile(tile, with_labels); });
-    draw_labels(with_labels, batch.count);
+    HalfStep to = out;
+    if (direction == Direction::down && rbm.n_labels() > 0) {
+        to.labels = rbm.labels();
+        to.label_x = label_x.reserve(batch.count * rbm.n_labels());
+    }
+    for_each_tile(rbm, direction, batch, pass, [&](const Tile& tile) { finish_tile(tile, to); });
+    if (to.label_x) draw_labels(to, batch.count);
 }
 
 void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep& out) {
