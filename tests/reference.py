@@ -12,7 +12,7 @@ Arrays: `v` (n, V) and `h` (n, H) are boolean, `W` (V, H), `b` (V,) and `c` (H,)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -169,13 +169,36 @@ def scaled(acc: NDArray[np.int32], s: Floats32, bias: ArrayLike) -> Floats32:
     return acc.astype(F32) * s + np.asarray(bias, dtype=F32)
 
 
-def preactivation(v: ArrayLike, M: ArrayLike, bias: ArrayLike) -> Floats32:
+class Pending(NamedTuple):
+    """An update that W has not taken: v (2B, V), P (2B, H) in integers, and their factor."""
+
+    v: Bools
+    P: Ints
+    factor: np.float32
+
+    @property
+    def transposed(self) -> Pending:
+        """What is pending for the transpose of W."""
+        return Pending(self.P, self.v, self.factor)
+
+
+def preactivation(
+    v: ArrayLike, M: ArrayLike, bias: ArrayLike, pending: Sequence[Pending] = ()
+) -> Floats32:
     """x = v M + bias of binary rows v (n, K), through the 16-bit copy of M (section 3).
 
     Pass (v, W, c) for v -> h and (h, W.T, b) for h -> v: each direction has scales of its own.
     """
     q, s = quantize(M)
-    return scaled(integer_sums(v, q), s, bias)
+    x = scaled(integer_sums(v, q), s, bias)
+    if not pending:
+        return x
+    total = np.zeros_like(x)
+    for update in pending:
+        # Sums of integers below 2^31, exact in float64.
+        weights = np.asarray(v, np.float64) @ update.v.T.astype(np.float64)
+        total = total + (weights @ update.P.astype(np.float64)).astype(F32) * update.factor
+    return x + total
 
 
 # --- Section 4: elementwise functions, one float32 rounding per operation -------------------------
@@ -326,9 +349,10 @@ def half_step_up(
     step: int = 0,
     stream: int = STREAM_HIDDEN,
     row0: int = 0,
+    pending: Sequence[Pending] = (),
 ) -> tuple[Bools, Floats32]:
     """h ~ p(h|v), and p(h = 1|v)."""
-    p = sigmoid(preactivation(v, W, c))
+    p = sigmoid(preactivation(v, W, c, pending))
     return bernoulli(p, seed, step=step, stream=stream, row0=row0), p
 
 
@@ -342,9 +366,10 @@ def half_step_down(
     stream: int = STREAM_VISIBLE,
     row0: int = 0,
     n_labels: int = 0,
+    pending: Sequence[Pending] = (),
 ) -> tuple[Bools, Floats32]:
     """v ~ p(v|h), and p(v = 1|h); of the last n_labels units one is on (section 6)."""
-    x = preactivation(h, np.asarray(W).T, b)
+    x = preactivation(h, np.asarray(W).T, b, [update.transposed for update in pending])
     p = sigmoid(x)
     v = bernoulli(p, seed, step=step, stream=stream, row0=row0)
     if n_labels:
@@ -393,6 +418,7 @@ def gibbs(
     step: int = 0,
     row0: int = 0,
     n_labels: int = 0,
+    pending: Sequence[Pending] = (),
 ) -> GibbsResult:
     """At least one Gibbs step, numbered step ... step + n_steps - 1, from v or else from h.
 
@@ -403,13 +429,14 @@ def gibbs(
     if (v is None) == (h is None) or n_steps < 1:
         raise ValueError("give one of v and h, and n_steps >= 1")
     from_visible = v is not None
+    common: dict[str, Any] = {"row0": row0, "pending": pending}
     for t in range(step, step + n_steps):
         if from_visible:
-            h, p_h = half_step_up(v, W, c, seed, step=t, row0=row0)
-            v, p_v = half_step_down(h, W, b, seed, step=t, row0=row0, n_labels=n_labels)
+            h, p_h = half_step_up(v, W, c, seed, step=t, **common)
+            v, p_v = half_step_down(h, W, b, seed, step=t, n_labels=n_labels, **common)
         else:
-            v, p_v = half_step_down(h, W, b, seed, step=t, row0=row0, n_labels=n_labels)
-            h, p_h = half_step_up(v, W, c, seed, step=t, row0=row0)
+            v, p_v = half_step_down(h, W, b, seed, step=t, n_labels=n_labels, **common)
+            h, p_h = half_step_up(v, W, c, seed, step=t, **common)
     return GibbsResult(v, h, p_v, p_h)
 
 
@@ -428,6 +455,7 @@ class CDState:
     velocity_c: Floats32
     h_chains: Bools | None = None  # (C, H) for PCD, None for CD
     n_updates: int = 0
+    pending: tuple[Pending, ...] = ()
 
     @classmethod
     def start(
@@ -469,6 +497,16 @@ def _step(
     return x + velocity, velocity
 
 
+def updates_a_pass(
+    n_visible: int, n_hidden: int, B: int, *, C: int, k: int, n_labels: int = 0, moves_all: bool
+) -> int:
+    """How many updates W takes at once (section 6, point 6)."""
+    most = max(n_visible, n_hidden)
+    if k > 1 or n_labels or moves_all or B != C or B * most > 65536 or n_visible > 32767:
+        return 1
+    return min(16, max(1, min(n_visible, n_hidden) // (8 * B)))
+
+
 def cd_update(
     state: CDState,
     v_pos: ArrayLike,
@@ -480,10 +518,11 @@ def cd_update(
     l1: float = 0.0,
     l2: float = 0.0,
     n_labels: int = 0,
+    moves_W: bool = True,
 ) -> CDState:
     """One update of contrastive divergence on binary rows (section 6).
 
-    PCD where `state` carries chains, CD otherwise.
+    PCD where `state` carries chains, CD otherwise. Without `moves_W` the update is left pending.
     """
     W, b, c = state.W + F32(0), state.b, state.c  # no weight is -0
     v_pos = np.asarray(v_pos, dtype=bool)
@@ -491,12 +530,15 @@ def cd_update(
     first = state.n_updates * k  # section 2: update n has the Gibbs steps n k ... n k + k - 1
 
     # 1. The positive phase, and where the chains start.
-    h, p_pos = half_step_up(v_pos, W, c, seed, step=first, stream=STREAM_CD_START)
+    pending = state.pending
+    h, p_pos = half_step_up(v_pos, W, c, seed, step=first, stream=STREAM_CD_START, pending=pending)
     if persistent:
         h = state.h_chains
 
     # 2. The negative phase. After the last step of CD h is drawn here but not used.
-    v_neg, h, _, p_neg = gibbs(W, b, c, k, seed, h=h, step=first, n_labels=n_labels)
+    v_neg, h, _, p_neg = gibbs(
+        W, b, c, k, seed, h=h, step=first, n_labels=n_labels, pending=pending
+    )
 
     # 3. Statistics, in integers. The float64 products are exact: all sums stay below 2^31.
     B, C = len(v_pos), len(v_neg)
@@ -508,12 +550,22 @@ def cd_update(
     def mean_of_fixed_point(n: int) -> np.float32:
         return F32(learning_rate / (n * p_max(n)))
 
+    # 6. All that is pending is one update.
+    for update in pending:
+        P = update.v.T.astype(np.float64) @ update.P.astype(np.float64)
+        A_pos = A_pos + P.astype(np.int32)
     d = _gradient(A_pos, B, A_neg, C, mean_of_fixed_point)
     if l2 != 0:
         d = d - W * F32(learning_rate * l2)
     if l1 != 0:
         d = d - np.sign(W) * F32(learning_rate * l1)
     W_new, velocity_W = _step(W, state.velocity_W, d, momentum)
+    if moves_W:
+        pending = ()
+    else:
+        W_new = W
+        rows = np.vstack([v_pos, v_neg]), np.vstack([P_pos, -P_neg])
+        pending = (*pending, Pending(*rows, mean_of_fixed_point(B)))
 
     # 5. Biases.
     S_pos, S_neg = (P.sum(axis=0, dtype=np.int64) for P in (P_pos, P_neg))
@@ -532,7 +584,28 @@ def cd_update(
         velocity_c,
         h if persistent else None,
         state.n_updates + 1,
+        pending,
     )
+
+
+def cd_epoch(state: CDState, v: ArrayLike, batch_size: int, **rule: Any) -> list[CDState]:
+    """The states after each of an epoch's updates; `rule` is for :func:`cd_update`."""
+    v = np.asarray(v, dtype=bool)
+    together = updates_a_pass(
+        *state.W.shape,
+        batch_size,
+        C=batch_size if state.h_chains is None else len(state.h_chains),
+        k=rule.get("k", 1),
+        n_labels=rule.get("n_labels", 0),
+        moves_all=any(rule.get(name, 0) for name in ("momentum", "l1", "l2")),
+    )
+    states = []
+    for n, begin in enumerate(range(0, len(v), batch_size)):
+        # The last of those that are taken together, whose minibatches are alike.
+        is_last = (n + 1) % together == 0 or begin + 2 * batch_size > len(v)
+        state = cd_update(state, v[begin : begin + batch_size], moves_W=is_last, **rule)
+        states.append(state)
+    return states
 
 
 # ==================================================================================================

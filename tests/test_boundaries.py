@@ -158,6 +158,7 @@ CALLS: dict[str, Call] = {
         lambda: [rows(), np.arange(N), 0, N, 2, 0, 0.1, 0.0],
         [ROWS, "in", INT, INT, INT, INT, REAL, REAL],
     ),
+    "Trainer.updates_a_pass": (lambda: trainer().updates_a_pass, lambda: [rows(), 2], [ROWS, INT]),
     "Trainer.copy_visible_states": (
         lambda: trained().copy_visible_states,
         lambda: [np.zeros_like(WORDS_V[:2])],
@@ -386,7 +387,7 @@ def test_read_only_inputs_are_welcome(name: str, place: int) -> None:
 def test_rows_that_do_not_fit(name: str, place: int) -> None:
     others = [1, "rows", V_BITS, [V_BITS], rbm(), _core.Rows]
     others += [_core.Rows.bytes(empty(N, n, dtype=bool)) for n in (0, 1, V + 1, H + 1)]
-    if name not in {"Trainer.run", "cd_gradient"}:
+    if name not in {"Trainer.run", "Trainer.updates_a_pass", "cd_gradient"}:
         units = H if name == "propdown" else V
         others += [_core.Rows.bytes(empty(n, units, dtype=bool)) for n in (1, N + 1)]
     if (name, place) not in MAY_BE_NONE:

@@ -51,17 +51,17 @@ def twin_fit(X, n_components, n_iter, random_state=0, **rules):
 
     for epoch in range(n_iter):
         order = ref.shuffled_order(len(X), seed, epoch) if shuffle else np.arange(len(X))
-        for begin in range(0, len(X), batch_size):
-            state = ref.cd_update(
-                state,
-                X[order[begin : begin + batch_size]],
-                learning_rate=at(rules.get("learning_rate", 0.1), epoch),
-                momentum=at(rules.get("momentum", 0.0), epoch),
-                seed=seed,
-                k=rules.get("n_gibbs_steps", 1),
-                l1=rules.get("l1", 0.0),
-                l2=rules.get("l2", 0.0),
-            )
+        state = ref.cd_epoch(
+            state,
+            X[order],
+            batch_size,
+            learning_rate=at(rules.get("learning_rate", 0.1), epoch),
+            momentum=at(rules.get("momentum", 0.0), epoch),
+            seed=seed,
+            k=rules.get("n_gibbs_steps", 1),
+            l1=rules.get("l1", 0.0),
+            l2=rules.get("l2", 0.0),
+        )[-1]
     return state
 
 

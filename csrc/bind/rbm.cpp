@@ -237,6 +237,14 @@ void add_trainer(py::module_& m) {
             },
             py::arg("out"))
         .def(
+            "updates_a_pass",
+            [](PyTrainer& self, const PyRows& data, Index batch_size) {
+                require_inputs(self.trainer.rbm(), Direction::up, data.rows);
+                require(batch_size >= 1, "batch_size must be positive");
+                return self.trainer.updates_a_pass(data.rows, batch_size);
+            },
+            py::arg("rows"), py::arg("batch_size"))
+        .def(
             "run",
             [](PyTrainer& self, const PyRows& data, const py::object& order, Index begin, Index count, Index batch_size,
                std::uint64_t step, double learning_rate, double momentum) {

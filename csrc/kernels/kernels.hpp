@@ -96,6 +96,23 @@ struct CdTile {
     float a_positive, a_negative;
 };
 
+// Updates that W has not taken yet, of as many rows each, an even number: what they add to the sums of a block of
+// hidden units,
+struct HiddenCorrection {
+    Index updates, rows;
+    Index stride;  // from the weights of a row of x to those of the next
+    float factor;
+    const std::int16_t* p;  // rows of 64
+};
+// and of visible ones.
+struct VisibleCorrection {
+    Index updates, rows;
+    Index stride;
+    float factor;
+    const std::uint64_t* words;
+    Index words_stride;
+};
+
 // c = keep·c + a·b in float32, where a[i][k] lies at a[i·a_row + k·a_col]: as it is, or transposed.
 struct Product {
     const float* a;
@@ -164,6 +181,10 @@ struct Kernels {
     void (*draw_sums_i32)(const std::int32_t* acc, Index cols, const float* scale, const float* bias, rng::Draw draw,
                           std::uint32_t row0, Index first_unit, View<std::uint64_t> words);
 
+    // The same from pre-activations, rows of 64.
+    void (*draw_logits_f32)(const float* x, Index cols, rng::Draw draw, std::uint32_t row0, Index first_unit,
+                            View<std::uint64_t> words);
+
     // ---- rowsum.inc: products with a binary operand ----
     // acc[r][0…63] = Σ block[i][0…63] over the active i of rows begin ≤ r < end; acc starts at row `begin`.
     void (*sum_rows_i16)(ActiveLists rows, Index begin, Index end, const std::int16_t* block, std::int32_t* acc);
@@ -202,6 +223,15 @@ struct Kernels {
     void (*update_tiles)(const UpdateTile& tile, const UpdateRule& rule);
     // The same step for a vector without decay (the biases).
     void (*update_vector)(float* values, float* velocity, const float* step, Index n, const UpdateRule& rule);
+
+    // ---- pending.inc: products corrected by updates that W has not taken ----
+    // counts[r] = units that are on both in a and in row r: fewer than 2¹⁵.
+    void (*count_common)(const std::uint64_t* a, View<const std::uint64_t> rows, std::int16_t* counts);
+    // x[n][j] += Σ over updates of float(Σ weight[n][r]·p[r][j] over the update's rows r)·factor, for a block of hidden
+    // units and n rows of x, 64 apart.
+    void (*correct_hidden)(const HiddenCorrection& by, const std::int16_t* weight, Index n, float* x);
+    // x[n][i] += Σ over updates of float(Σ weight[n][r] over the update's rows r in which unit i is on)·factor.
+    void (*correct_visible)(const VisibleCorrection& by, const std::int32_t* weight, Index n, float* x);
 
     // ---- dense.inc: products of real matrices; not the same bits on every level ----
     void (*multiply_f32)(const Product& product);

@@ -40,18 +40,40 @@ void ContrastiveDivergence::run(Rbm& rbm, const Batch& data, View<std::uint64_t>
     const bool by_shares = chain_is_integer && whole_labels && std::max(data.count, chains.rows) <= few_rows;
     positive_.begin(shares_, rbm, data.count, data_is_integer, by_shares);
     negative_.begin(shares_, rbm, chains.rows, chain_is_integer, by_shares);
-    const Index first_negative = data_is_integer ? data.count : 0;
-    fixed_rows_ = chain_is_integer ? first_negative + chains.rows : 0;
-    fixed_.reserve(ceil_div(n_hidden_, block_width) * fixed_rows_ * block_width);
-    positive_.keep_integers(fixed_.data(), fixed_rows_, false);
-    negative_.keep_integers(fixed_.data() + first_negative * block_width, fixed_rows_, true);
+    pends_ = options.updates_a_pass > 1;
+    const Index first_negative = data_is_integer ? data.count : 0, words = ceil_div(n_visible_, block_width);
+    std::int16_t* fixed;
+    if (pends_) {
+        if (pending_.count() == 0) pending_.begin(shares_, n_visible_, n_hidden_, data.count, options.updates_a_pass);
+        fixed_rows_ = pending_.integers_rows();
+        steps_from_ = pending_.integers();
+        fixed = pending_.integers() + pending_.rows() * block_width;
+        states_ = pending_.visible(PendingUpdates::chains);
+    } else {
+        fixed_rows_ = chain_is_integer ? first_negative + chains.rows : 0;
+        steps_from_ = fixed = fixed_.reserve(ceil_div(n_hidden_, block_width) * fixed_rows_ * block_width);
+        states_ = {visible_states_.reserve(chains.rows * words), chains.rows, words, words};
+    }
+    positive_.keep_integers(fixed, fixed_rows_, false);
+    negative_.keep_integers(fixed + first_negative * block_width, fixed_rows_, true);
     lists_.resize(static_cast<std::size_t>(shares_.count()));
     value_lists_.resize(static_cast<std::size_t>(shares_.count()));
-    visible_states_.reserve(chains.rows * ceil_div(n_visible_, block_width));
     if (by_shares)
         run_by_shares(rbm, data, chains, options);
     else
         run_by_rows(rbm, data, chains, options);
+    if (pends_) pending_.close(positive_.factor(options.learning_rate));
+}
+
+Index ContrastiveDivergence::updates_a_pass(const Rbm& rbm, const Rows& data, Index rows, Index n_gibbs_steps) {
+    const bool can_pend = n_gibbs_steps == 1 && rbm.n_labels() == 0 && rbm.takes_integer_path(data);
+    return can_pend ? PendingUpdates::most(rbm.n_visible(), rbm.n_hidden(), rows) : 1;
+}
+
+void ContrastiveDivergence::list_pending(int share) {
+    if (!pends_) return;
+    const Range units = shares_.units(share);
+    lists_[static_cast<std::size_t>(share)].fill(units.end - units.begin, pending_.listed(share), {});
 }
 
 void ContrastiveDivergence::turn_lists(int share) {
@@ -65,9 +87,8 @@ void ContrastiveDivergence::turn_lists(int share) {
 
 void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std::uint64_t> chains,
                                           const CdOptions& options) {
-    const Index words = ceil_div(n_visible_, block_width), blocks = ceil_div(n_hidden_, block_width);
-    const View<std::uint64_t> states{visible_states_.data(), chains.rows, words, words};
-    const Rows v = Rows::bits(states, n_visible_), h = Rows::bits(chains, n_hidden_);
+    const Index blocks = ceil_div(n_hidden_, block_width);
+    const Rows v = Rows::bits(states_, n_visible_), h = Rows::bits(chains, n_hidden_);
     const QuantizedMatrix& down = rbm.quantized(Direction::down);
     rbm.quantized(Direction::up);
     const bool carry = options.n_gibbs_steps > 1;
@@ -79,37 +100,55 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
         positive_products_.begin(shares_, data.count, blocks);
     chain_sums_.begin(shares_, rbm, chains.rows);
     float* const label_x = label_x_.reserve(chains.rows * rbm.n_labels());
+    const bool corrects = pends_ && pending_.count() > 0;
 
     const auto positive_up = [&](int share) {
         if (data_is_integer)
             positive_sums_.sum(share, rbm, data, &positive_.list(share, data), false);
         else
             positive_products_.sum(share, rbm.parameters().w, positive_.list_values(share, data));
+        if (!pends_) return;
+        pending_.set_data(share, positive_.listed(share));
+        pending_.compare(share, PendingUpdates::data);
     };
     const auto chain_down_and_up = [&](int share, Index t) {
-        HalfStep out = drawing(states, options, rng::Stream::visible, options.step + static_cast<std::uint64_t>(t));
+        HalfStep out = drawing(states_, options, rng::Stream::visible, options.step + static_cast<std::uint64_t>(t));
         if (rbm.n_labels() > 0 && share == shares_.count() - 1) {
             out.labels = rbm.labels();
             out.label_x = label_x;
         }
         alignas(64) float x[tile_rows * block_width];
+        if (corrects) pending_.project(share, all_of(h));
         sum_strips(down, all_of(h), {0, chains.rows}, shares_.blocks(share), carry ? &visible_sums_ : nullptr,
                    [&](Index row, Index rows, Index block, const std::int32_t* acc) {
-                       finish_tile(tile_of(rbm, Direction::down, row, rows, block, acc, x), out);
+                       Tile tile = tile_of(rbm, Direction::down, row, rows, block, acc, x);
+                       if (corrects) {
+                           tile.settle();
+                           pending_.correct_visible(share, block, row, rows, x);
+                       }
+                       finish_tile(tile, out);
                    });
         if (out.label_x) draw_labels(out, chains.rows);
         const bool last = t + 1 == options.n_gibbs_steps;
         chain_sums_.sum(share, rbm, all_of(v), last ? &negative_.list(share, all_of(v)) : nullptr, carry);
-        if (last) turn_lists(share);
+        if (pends_)
+            pending_.compare(share, PendingUpdates::chains);
+        else if (last)
+            turn_lists(share);
     };
-    const auto finish = [&](SharedSums* sums, Index rows, Index block, const HalfStep& out) {
+    const auto finish = [&](SharedSums* sums, Index rows, int share, Index block, const HalfStep& out) {
         alignas(64) std::int32_t acc[tile_rows * block_width];
         alignas(64) float x[tile_rows * block_width];
         for (Index row = 0; row < rows; row += tile_rows) {
             const Index n = std::min(tile_rows, rows - row);
             if (sums) {
                 sums->gather(block, row, n, acc);
-                finish_tile(tile_of(rbm, Direction::up, row, n, block, acc, x), out);
+                Tile tile = tile_of(rbm, Direction::up, row, n, block, acc, x);
+                if (corrects) {
+                    tile.settle();
+                    pending_.correct_hidden(share, block, row, n, x);
+                }
+                finish_tile(tile, out);
             } else {
                 const Index j0 = block * block_width, cols = std::min(block_width, n_hidden_ - j0);
                 positive_products_.gather(block, row, n, x);
@@ -120,20 +159,29 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
     };
     const HalfStep positive_out = positive_.kept(
         options.persistent ? HalfStep{} : drawing(chains, options, rng::Stream::hidden_start, options.step));
-    const auto finish_positive = [&](Index block) {
-        finish(data_is_integer ? &positive_sums_ : nullptr, data.count, block, positive_out);
+    const auto finish_positive = [&](int share) {
+        if (corrects) pending_.gather(share, PendingUpdates::data);
+        const Range mine = shares_.dealt(share, blocks);
+        for (Index block = mine.begin; block < mine.end; ++block)
+            finish(data_is_integer ? &positive_sums_ : nullptr, data.count, share, block, positive_out);
     };
-    const auto finish_chain = [&](Index block, Index t) {
+    const auto finish_chain = [&](int share, Index t) {
         const bool last = t + 1 == options.n_gibbs_steps;
-        const HalfStep out = last && !options.persistent ? HalfStep{}
-                                                         : drawing(chains, options, rng::Stream::hidden,
-                                                                   options.step + static_cast<std::uint64_t>(t));
-        finish(&chain_sums_, chains.rows, block, last ? negative_.kept(out) : out);
+        HalfStep out;
+        if (!last || options.persistent)
+            out = drawing(chains, options, rng::Stream::hidden, options.step + static_cast<std::uint64_t>(t));
+        if (last) out = negative_.kept(out);
+        if (corrects) pending_.gather(share, PendingUpdates::chains);
+        const Range mine = shares_.dealt(share, blocks);
+        for (Index block = mine.begin; block < mine.end; ++block) {
+            finish(&chain_sums_, chains.rows, share, block, out);
+            if (pends_) pending_.turn(block);
+        }
     };
     // Persistent chains go down while the data go up; those of CD begin with what the data drew.
     if (!options.persistent) {
         shares_.for_each(positive_up);
-        shares_.for_each_block(blocks, finish_positive);
+        shares_.for_each(finish_positive);
     }
     for (Index t = 0; t < options.n_gibbs_steps; ++t) {
         const bool with_data = options.persistent && t == 0;
@@ -142,24 +190,22 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
             chain_down_and_up(share, t);
         });
         if (carry) visible_sums_.set_states(all_of(h));
-        shares_.for_each_block(blocks, [&](Index block) {
-            if (with_data) finish_positive(block);
-            finish_chain(block, t);
+        shares_.for_each([&](int share) {
+            if (with_data) finish_positive(share);
+            finish_chain(share, t);
         });
     }
 }
 
 void ContrastiveDivergence::run_by_rows(Rbm& rbm, const Batch& data, View<std::uint64_t> chains,
                                         const CdOptions& options) {
-    const Index words = ceil_div(n_visible_, block_width);
-    const View<std::uint64_t> states{visible_states_.data(), chains.rows, words, words};
-    const Rows v = Rows::bits(states, n_visible_), h = Rows::bits(chains, n_hidden_);
+    const Rows v = Rows::bits(states_, n_visible_), h = Rows::bits(chains, n_hidden_);
     positive_.run(rbm, data,
                   options.persistent ? HalfStep{} : drawing(chains, options, rng::Stream::hidden_start, options.step));
     for (Index t = 0; t < options.n_gibbs_steps; ++t) {
         const std::uint64_t step = options.step + static_cast<std::uint64_t>(t);
         const bool last = t + 1 == options.n_gibbs_steps;
-        half_step(rbm, Direction::down, all_of(h), drawing(states, options, rng::Stream::visible, step));
+        half_step(rbm, Direction::down, all_of(h), drawing(states_, options, rng::Stream::visible, step));
         const HalfStep up =
             last && !options.persistent ? HalfStep{} : drawing(chains, options, rng::Stream::hidden, step);
         if (last)
@@ -187,6 +233,17 @@ void ContrastiveDivergence::visible_bias_step(double rate, int share, float* ste
         return static_cast<float>(rate / static_cast<double>(phase.rows()));
     };
     const float a_positive = factor(positive_), a_negative = factor(negative_);
+    if (pends_) {  // its lists are not turned; so few rows are counted exactly
+        const Index n = units.end - units.begin;
+        const auto count = [&](const RowLists& ones, float sign) {
+            for (Index k = 0; k < ones.size(); ++k) step[ones.index[k]] += sign;
+        };
+        std::fill_n(step, n, 0.0f);
+        count(positive_.listed(share), 1.0f);
+        count(negative_.listed(share), -1.0f);
+        for (Index i = 0; i < n; ++i) step[i] *= a_positive;
+        return;
+    }
     const auto sum_values = [&](Index i) {
         const ValueLists of = values.values(i);
         return std::accumulate(of.value + of.start[0], of.value + of.start[1], 0.0);
@@ -241,16 +298,15 @@ void ContrastiveDivergence::weight_step(int share, Index first, Index last, std:
     const UnitLists& lists = lists_[static_cast<std::size_t>(share)];
     if (positive_.is_integer()) {
         const Index* middle = has_one_factor() ? nullptr : lists.middle(unit);
-        k.cd_step_i16(
-            {lists.rows(unit), middle, fixed_.data() + blocks.begin * stride, stride, a_positive_, a_negative_}, wanted,
-            blocks.end - blocks.begin, step);
+        k.cd_step_i16({lists.rows(unit), middle, steps_from_ + blocks.begin * stride, stride, a_positive_, a_negative_},
+                      wanted, blocks.end - blocks.begin, step);
         return;
     }
     for (Index block = blocks.begin; block < blocks.end; ++block, step += tile_units * block_width) {
         alignas(64) std::int32_t negative[tile_units * block_width];
         alignas(64) float products[tile_units * block_width];
         if (negative_.is_integer())
-            k.sum_rows_i16(lists.rows(unit), 0, last - first, fixed_.data() + block * stride, negative);
+            k.sum_rows_i16(lists.rows(unit), 0, last - first, steps_from_ + block * stride, negative);
         if (positive_.is_listed()) {
             positive_.sum_products(value_lists_[static_cast<std::size_t>(share)].values(unit), last - first, block,
                                    products);

@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "model/pending.hpp"
 #include "model/phase.hpp"
 #include "model/shares.hpp"
 
@@ -14,6 +15,10 @@ struct CdOptions {
     bool persistent = true;  // chains start from the hidden states given; else from the data
     std::uint64_t seed = 0;
     std::uint64_t step = 0;  // number of the first Gibbs step
+    // How many updates W takes in one pass, this one among them: with more than one they pend until then, made at this
+    // learning rate.
+    Index updates_a_pass = 1;
+    double learning_rate = 0;
 };
 
 constexpr Index tile_units = 8;  // visible units whose weights are updated together: one 8 × 8 transpose high
@@ -26,23 +31,28 @@ class ContrastiveDivergence {
     // Runs both phases. `chains` holds the hidden states, one row a chain; with CD it is only written.
     void run(Rbm& rbm, const Batch& data, View<std::uint64_t> chains, const CdOptions& options);
 
+    // How many updates with such minibatches, one chain a row, can share a pass: one, unless they are CD-1 of bits.
+    static Index updates_a_pass(const Rbm& rbm, const Rows& data, Index rows, Index n_gibbs_steps);
+    Index pending() const { return pending_.count(); }
+
     // The visible states of the chains then, as bits.
-    View<const std::uint64_t> visible_states(Index chains) const {
-        const Index words = ceil_div(n_visible_, block_width);
-        return {visible_states_.data(), chains, words, words};
-    }
+    View<const std::uint64_t> visible_states() const { return states_; }
 
     // Then, the whole gradient:
     void gradient(View<float> w, float* b, float* c, int n_threads);
     // or the step at learning rate `rate`, piece by piece. For the biases of a share's units and of a block:
     void visible_bias_step(double rate, int share, float* step) const;
     void hidden_bias_step(double rate, Index block, float* step) const;
-    // For W, after begin_weight_steps: step[block][8][64] of a share's units first … last − 1 (at most tile_units) and
+    // For W, of all updates pending, if there are some: after begin_weight_steps, and list_pending of the share,
+    // step[block][8][64] of a share's units first … last − 1 (at most tile_units) and
     // some blocks of hidden units (at most step_blocks). For the units in `wanted`, a bit each; it is zero for those
     // not in moving().
     void begin_weight_steps(double rate, int n_threads);
+    void list_pending(int share);
     void weight_step(int share, Index first, Index last, std::uint32_t wanted, Range blocks, float* step) const;
     std::uint32_t moving(int share, Index first, Index last) const;
+    // W has taken them.
+    void clear_pending() { pending_.clear(); }
     const Shares& shares() const { return shares_; }
 
   private:
@@ -61,11 +71,15 @@ class ContrastiveDivergence {
     SharedProducts positive_products_;
     CarriedSums visible_sums_;
     Index n_visible_ = 0, n_hidden_ = 0;
+    PendingUpdates pending_;
+    bool pends_ = false;  // the update being made
     Buffer<std::uint64_t> visible_states_;
+    View<std::uint64_t> states_;
     Buffer<float> label_x_;
     // Probabilities as integers, those of the negative phase negated: [block][row][64], the positive phase's rows
     // first.
     Buffer<std::int16_t> fixed_;
+    const std::int16_t* steps_from_ = nullptr;  // these, or those of the updates pending
     Index fixed_rows_ = 0;
     // By share.
     std::vector<UnitLists> lists_;  // of the phases on the integer path

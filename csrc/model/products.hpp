@@ -25,6 +25,11 @@ struct Tile {
     void fill() const {
         if (acc) kernels().preactivate_i32(acc, rows, scale, bias, x);
     }
+    // x is now all there is: it may be changed.
+    void settle() {
+        fill();
+        acc = nullptr;
+    }
 };
 
 // Integer sums of some chains, carried from step to step while the weights stand still: the next sums are these plus

@@ -88,6 +88,10 @@ void finish_tile(const Tile& tile, const HalfStep& out) {
         if (!words.empty()) k.draw_sums_i32(tile.acc, tile.cols, tile.scale, tile.bias, out.draw, row0, j0, words);
         return;
     }
+    if (!tile.acc && !out.fixed && out.probabilities.empty()) {
+        if (!words.empty()) k.draw_logits_f32(tile.x, tile.cols, out.draw, row0, j0, words);
+        return;
+    }
     tile.fill();
     k.sigmoid_f32(tile.x, n, tile.x);
     if (out.fixed)

@@ -37,8 +37,13 @@ class Shares {
     template <class F>
     void for_each_block(Index n_blocks, F&& f) const {
         for_each([&](int share) {
-            for (Index b = n_blocks * share / count_; b < n_blocks * (share + 1) / count_; ++b) f(b);
+            const Range mine = dealt(share, n_blocks);
+            for (Index b = mine.begin; b < mine.end; ++b) f(b);
         });
+    }
+    // The blocks among them that a share is dealt.
+    Range dealt(int share, Index n_blocks) const {
+        return {n_blocks * share / count_, n_blocks * (share + 1) / count_};
     }
 
   private:

@@ -34,20 +34,32 @@ Trainer::Trainer(Parameters parameters, TrainingState state, TrainingOptions opt
 
 void Trainer::run(const Batch& data, Index batch_size, std::uint64_t step, double learning_rate, double momentum) {
     const auto n_steps = static_cast<std::uint64_t>(options_.n_gibbs_steps);
+    const UpdateRule rule = rule_of(learning_rate, momentum);
+    const Index together = updates_a_pass(data.rows, batch_size);
     for (Index begin = 0; begin < data.count; begin += batch_size, step += n_steps) {
         const Index rows = std::min(batch_size, data.count - begin);
         const Batch batch{data.rows, data.begin + begin, rows, data.order};
         // CD runs one chain per row of the minibatch.
         const View<std::uint64_t> chains = options_.persistent ? state_.chains : state_.chains.row_range(0, rows);
-        cd_.run(rbm_, batch, chains, {options_.n_gibbs_steps, options_.persistent, options_.seed, step});
-        last_chains_ = chains.rows;
-        apply(learning_rate, momentum);
+        // A shorter minibatch, the last, has a mean of its own: its update shares no pass.
+        const Index with = rows == batch_size ? together : 1;
+        cd_.run(rbm_, batch, chains,
+                {options_.n_gibbs_steps, options_.persistent, options_.seed, step, with, learning_rate});
+        const bool last = begin + 2 * batch_size > data.count;  // that is alike
+        update(rule, learning_rate, with == 1 || cd_.pending() == with || last);
         rows_done_ += rows;
     }
 }
 
+Index Trainer::updates_a_pass(const Rows& data, Index batch_size) const {
+    // Decay and momentum move all weights in every update.
+    if (state_.w_velocity.data || options_.l1 != 0 || options_.l2 != 0) return 1;
+    if (options_.persistent && state_.chains.rows != batch_size) return 1;
+    return cd_.updates_a_pass(rbm_, data, batch_size, options_.n_gibbs_steps);
+}
+
 void Trainer::copy_visible_states(View<std::uint64_t> out) const {
-    const View<const std::uint64_t> states = cd_.visible_states(out.rows);
+    const View<const std::uint64_t> states = cd_.visible_states();
     for (Index r = 0; r < out.rows; ++r) std::copy_n(states.row(r), out.cols, out.row(r));
 }
 
@@ -56,30 +68,40 @@ void Trainer::require_chains(Index batch_rows) const {
         throw std::invalid_argument("CD runs one chain a row of the minibatch: there are too few chains");
 }
 
-void Trainer::apply(double learning_rate, double momentum) {
+UpdateRule Trainer::rule_of(double learning_rate, double momentum) const {
     UpdateRule rule;
     rule.momentum = static_cast<float>(momentum);
     rule.l1 = static_cast<float>(learning_rate * options_.l1);
     rule.l2 = static_cast<float>(learning_rate * options_.l2);
     rule.use_momentum = !state_.w_velocity.empty();
-    cd_.begin_weight_steps(learning_rate, rbm_.n_threads());
+    return rule;
+}
+
+void Trainer::update(const UpdateRule& rule, double learning_rate, bool moves_weights) {
     diverged_ = false;
     const Shares& shares = cd_.shares();
-    share_max_.reserve(shares.count() * padded_hidden_);
+    const Index blocks = padded_hidden_ / block_width;
+    if (moves_weights) {
+        cd_.begin_weight_steps(learning_rate, rbm_.n_threads());
+        share_max_.reserve(shares.count() * padded_hidden_);
+        shares.for_each([&](int share) { update_weights(rule, share); });
+        if (diverged_) throw Diverged();
+    }
     shares.for_each([&](int share) {
-        update_weights(rule, share);
         update_visible_biases(rule, learning_rate, share);
+        const Range mine = shares.dealt(share, blocks);
+        for (Index block = mine.begin; block < mine.end; ++block) {
+            if (moves_weights && quantizes_) follow_column_scales(block);
+            update_hidden_biases(rule, learning_rate, block);
+        }
     });
     if (diverged_) throw Diverged();
-    shares.for_each_block(padded_hidden_ / block_width, [&](Index block) {
-        if (quantizes_) follow_column_scales(block);
-        update_hidden_biases(rule, learning_rate, block);
-    });
-    if (diverged_) throw Diverged();
+    if (moves_weights) cd_.clear_pending();
 }
 
 void Trainer::update_weights(const UpdateRule& rule, int share) {
     const Range units = cd_.shares().units(share);
+    cd_.list_pending(share);
     for (Index line = units.begin; line < units.end; line += line_units)
         update_line(rule, share, {line, std::min(line + line_units, units.end)});
     if (!quantizes_) return;

@@ -39,9 +39,14 @@ class Trainer {
     // that diverged.
     void run(const Batch& data, Index batch_size, std::uint64_t step, double learning_rate, double momentum);
 
+    // How many updates with such minibatches W takes in one pass (docs/numerics.md, section 6). Passes are counted from
+    // the beginning of run(), at whose end W is up to date: the same rows in several calls, each but the last a
+    // multiple of so many minibatches, leave the same bits.
+    Index updates_a_pass(const Rows& data, Index batch_size) const;
+
     // The visible states of the last update's chains, one row a chain.
     void copy_visible_states(View<std::uint64_t> out) const;
-    Index last_chains() const { return last_chains_; }
+    Index last_chains() const { return cd_.visible_states().rows; }
 
     // How many rows all updates so far have seen.
     Index rows_done() const { return rows_done_; }
@@ -52,7 +57,9 @@ class Trainer {
     Rbm& rbm() { return rbm_; }
 
   private:
-    void apply(double learning_rate, double momentum);
+    UpdateRule rule_of(double learning_rate, double momentum) const;
+    // Of the biases; and of the weights, by this update and those pending.
+    void update(const UpdateRule& rule, double learning_rate, bool moves_weights);
     void update_weights(const UpdateRule& rule, int share);
     // Of as many units as share the lines of the transposed copy.
     void update_line(const UpdateRule& rule, int share, Range units);
@@ -68,7 +75,7 @@ class Trainer {
     TrainingOptions options_;
     ContrastiveDivergence cd_;
     bool quantizes_;
-    Index rows_done_ = 0, last_chains_ = 0;
+    Index rows_done_ = 0;
     // The largest |w| of each column within each eight rows, as bits: [tile][padded column]. A column's maximum is
     // taken over these instead of over W.
     Buffer<std::uint32_t> tile_max_;

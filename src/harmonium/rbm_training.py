@@ -141,6 +141,7 @@ class RbmTraining(EpochLoop):
         self.rows = rows_of(0)  # which are measured, by a resumed run too
         self.n_rows = self.rows.n_rows
         self.trainer = engine.trainer(state.arrays, plan.rule(state.seed), plan.precision)
+        self.updates_together = self.trainer.updates_a_pass(self.rows, plan.batch_size)
         self.monitor = None
         if plan.metrics or plan.verbose:
             n_hidden = state.arrays.W.shape[1]

@@ -108,6 +108,8 @@ class EpochLoop(ABC):
 
     n_rows: int
     steps_per_batch = 1
+    updates_together = 1
+    """A chunk is a multiple of so many updates, so that results do not depend on the clock."""
 
     def __init__(
         self,
@@ -208,7 +210,8 @@ class EpochLoop(ABC):
             began = time.perf_counter()
             if began - snapshot_time > SNAPSHOT_SECONDS:
                 snapshot, snapshot_time = state.snapshot(), began
-            count = min(self.pace.amount * plan.batch_size, n_rows - state.rows_done)
+            updates = -(-self.pace.amount // self.updates_together) * self.updates_together
+            count = min(updates * plan.batch_size, n_rows - state.rows_done)
             try:
                 self.update(order, state.rows_done, count, learning_rate, momentum)
             except FloatingPointError:

@@ -156,6 +156,9 @@ class _CpuTrainer:
     def copy_visible_states(self, out: Bits) -> None:
         self._core.copy_visible_states(out)
 
+    def updates_a_pass(self, rows: CoreRows, batch_size: int) -> int:
+        return self._core.updates_a_pass(rows, batch_size)
+
     def run(
         self,
         rows: CoreRows,

@@ -168,6 +168,13 @@ class Trainer(Protocol):
     def copy_visible_states(self, out: Bits) -> None:
         """Write the visible states of the last update's chains, one a row."""
 
+    def updates_a_pass(self, rows: Rows, batch_size: int) -> int:
+        """Return how many updates are taken into W at once.
+
+        :meth:`run` leaves W up to date. Calls for a multiple of so many minibatches, but for the
+        last, leave the same bits as one call.
+        """
+
     def run(
         self,
         rows: Rows,
