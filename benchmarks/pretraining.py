@@ -55,6 +55,7 @@ def trained(X: Any, n_epochs: int, n_threads: int) -> DBNClassifier:
         learning_rate=LEARNING_RATE,
         batch_size=BATCH_SIZE,
         n_iter=n_epochs,
+        inputs="sample",
         shuffle=True,
         metrics=False,
     )

@@ -59,7 +59,13 @@ def softmax(data: Data, **common: Any) -> Any:
 def tutorial(data: Data, **common: Any) -> Any:
     """The deep-learning tutorial's DBN: 3 × 1000, CD-1, 100 epochs a layer, then to patience."""
     layer = BernoulliRBM(
-        algorithm="cd", learning_rate=0.01, batch_size=10, n_iter=100, shuffle=True, metrics=False
+        algorithm="cd",
+        learning_rate=0.01,
+        batch_size=10,
+        n_iter=100,
+        inputs="sample",
+        shuffle=True,
+        metrics=False,
     )
     model = DBNClassifier(
         (1000, 1000, 1000),

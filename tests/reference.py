@@ -43,6 +43,7 @@ STREAM_FLIP = 5  # the flipped pixel of the stochastic pseudo-likelihood
 STREAM_BINARIZE = 6  # stochastic binarisation of images
 STREAM_DROPOUT = 7  # 1 where a unit is kept
 STREAM_LABEL = 9  # which of the labels is on
+STREAM_INPUT = 10
 
 LOW_HALF = 128  # added to the stream where the low 16 bits of a draw are read
 MASK32 = 0xFFFF_FFFF

@@ -86,6 +86,14 @@ def test_layers_above_are_trained_on_means():
     np.testing.assert_allclose(twin.components_, upper.components_, rtol=1e-4, atol=1e-6)
 
 
+def test_the_lowest_layer_may_draw_its_inputs_from_real_values():
+    grey = np.random.default_rng(8).random((40, 30)) * BITS[:40, :1]
+    rbm = BernoulliRBM(n_iter=2, inputs="sample")
+    lower, _ = DBN((20, 12), rbm=rbm, random_state=0).fit(grey).rbms_
+    twin = BernoulliRBM(**lower.get_params(deep=False)).fit(grey)
+    np.testing.assert_array_equal(twin.components_, lower.components_)
+
+
 def test_one_size_and_prototypes():
     assert len(fitted(hidden_layer_sizes=9).rbms_) == 1
     rbms = (BernoulliRBM(n_iter=1), BernoulliRBM(n_iter=2, algorithm="cd"))

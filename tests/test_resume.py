@@ -80,6 +80,13 @@ def test_real_values_resume_as_well(path):
     assert_same_run(model(4, **rules).fit(rows, resume=path), model(4, **rules).fit(rows))
 
 
+def test_inputs_drawn_in_every_epoch_resume_as_well(path):
+    rows = np.random.default_rng(1).random((30, 11))
+    model(2, inputs="sample").fit(rows, X_val=rows[:9]).save(path)
+    whole = model(4, inputs="sample").fit(rows, X_val=rows[:9])
+    assert_same_run(model(4, inputs="sample").fit(rows, X_val=rows[:9], resume=path), whole)
+
+
 @pytest.mark.parametrize("how", [str, Path])
 def test_from_a_checkpoint_after_an_error(path, how):
     def fail(estimator, epoch, metrics):
@@ -146,6 +153,7 @@ def test_early_stopping_remembers_the_epochs_before(path):
         {"algorithm": "cd"},
         {"n_gibbs_steps": 2},
         {"n_chains": 3},
+        {"inputs": "sample"},
         {"shuffle": True},
         {"precision": "float32"},
         {"init": "data"},

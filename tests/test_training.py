@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference as ref
+import scipy.sparse
 import sklearn.neural_network
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 
 import harmonium
@@ -49,7 +51,10 @@ def twin_fit(X, n_components, n_iter, random_state=0, **rules):
     def at(rule, epoch):
         return rule(epoch) if callable(rule) else rule
 
+    odds = X.astype(F32)
     for epoch in range(n_iter):
+        if rules.get("inputs") == "sample":
+            X = ref.bernoulli(odds, seed, step=epoch, stream=ref.STREAM_INPUT)
         order = ref.shuffled_order(len(X), seed, epoch) if shuffle else np.arange(len(X))
         state = ref.cd_epoch(
             state,
@@ -119,6 +124,31 @@ def test_whole_fits_equal_the_reference_bit_for_bit(rules, shape):
     X[:, 0] = False  # a unit that is never on: its row of W may be skipped, init="data" clips
     rbm = BernoulliRBM(n_hidden, n_iter=3, random_state=0, **rules).fit(X)
     assert_equals_twin(rbm, twin_fit(X, n_hidden, 3, **rules))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, "sparse"])
+def test_inputs_drawn_in_every_epoch_equal_the_reference_bit_for_bit(dtype):
+    odds = np.random.default_rng(4).random((37, 70), F32) ** 3
+    odds[:, ::3] = 0
+    X = scipy.sparse.csr_array(odds) if dtype == "sparse" else odds.astype(dtype)
+    rules = {"inputs": "sample", "shuffle": True, "batch_size": 4}
+    rbm = BernoulliRBM(65, n_iter=3, random_state=0, **rules).fit(X)
+    assert_equals_twin(rbm, twin_fit(odds, 65, 3, **rules))
+
+
+def test_inputs_drawn_from_zeros_and_ones_are_those():
+    X = bits(40, 9)
+    one, other = (
+        BernoulliRBM(5, n_iter=2, random_state=0, inputs=inputs) for inputs in ("mean", "sample")
+    )
+    assert_same_fit(one.fit(X), other.fit(X.astype(float)))
+
+
+def test_partial_fit_draws_its_inputs_too():
+    X = np.random.default_rng(5).random((20, 9))
+    rbm = BernoulliRBM(5, random_state=0, inputs="sample", learning_rate=0.5, batch_size=20)
+    rbm.partial_fit(X).partial_fit(X)
+    assert_same_fit(rbm, clone(rbm).set_params(n_iter=2).fit(X))
 
 
 def test_a_momentum_schedule_that_is_zero_still_fills_the_velocity():

@@ -37,6 +37,7 @@ enum class Stream : std::uint32_t {
     dropout = 7,
     layer = 8,
     label = 9,
+    input = 10,
 };
 
 // Added to a stream for the low half of a draw, needed only when the high half does not decide.

@@ -13,7 +13,7 @@ import scipy.sparse
 from sklearn.utils.validation import validate_data
 
 from harmonium._arrays import empty_bits
-from harmonium.engine.protocol import Array, Engine, Float32, Rows
+from harmonium.engine.protocol import Array, Draw, Engine, Float32, Rows
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,18 @@ def pick_rows(engine: Engine, rows: Rows, n: int) -> Rows:
     if 2 * picked.nnz < len(order) * rows.n_cols:
         return engine.rows_of_sparse(picked, False)
     return engine.rows_of_reals(picked.toarray())
+
+
+def draw_rows(engine: Engine, rows: Rows, draw: Draw) -> Rows:
+    """Return bits, on with the probabilities that `rows` have for them; binary rows as they are."""
+    if rows.is_binary:
+        return rows
+    words = empty_bits(rows.n_rows, rows.n_cols)
+    for at, values in _chunks(rows, np.arange(rows.n_rows)):
+        engine.sample_bernoulli(
+            values, words[at], draw._replace(first_row=draw.first_row + at.start)
+        )
+    return engine.rows_of_bits(words, rows.n_cols)
 
 
 def values_of(rows: Rows, order: Array | None = None) -> Float32:

@@ -14,9 +14,15 @@ from sklearn.utils.validation import check_is_fitted
 from harmonium._arrays import copy_in_lines, empty_bits
 from harmonium._checks import check_bool, check_integer, check_real, check_verbose, check_word
 from harmonium._pace import draw_by_bias, run_chains
-from harmonium._random import check_generator, draw_seed, sampling_seed, seed_from
+from harmonium._random import (
+    check_generator,
+    draw_seed,
+    monitor_seed,
+    sampling_seed,
+    seed_from,
+)
 from harmonium._saving import SavedEstimator
-from harmonium._visible import Units, mean_of, units_of_array, validate_units
+from harmonium._visible import Units, draw_rows, mean_of, units_of_array, validate_units
 from harmonium.callbacks import Callback, CallbackList
 from harmonium.engine import get_engine
 from harmonium.engine.protocol import (
@@ -27,9 +33,10 @@ from harmonium.engine.protocol import (
     Float32,
     Machine,
     Rows,
+    Stream,
     TrainingArrays,
 )
-from harmonium.rbm_training import RbmPlan, RbmState, RbmTraining
+from harmonium.rbm_training import EpochRows, RbmPlan, RbmState, RbmTraining
 from harmonium.training import check_learning_rate, check_momentum, divergence, value_at
 
 __all__ = ["BernoulliRBM"]
@@ -75,6 +82,10 @@ class BernoulliRBM(
         μ in [0, 1): the step is μ times the last one plus the gradient's.
     l1, l2 : float, default=0.0
         Weight decay: per update, ε·l1·sign(W) and ε·l2·W are subtracted from W.
+    inputs : {"mean", "sample"}, default="mean"
+        What values between 0 and 1 are to training: the mean activations of units, or ("sample")
+        odds, by which every epoch draws bits afresh. Those take the binary path, which is faster:
+        on MNIST's grey values by half. Zeros and ones are the same either way.
     shuffle : bool, default=False
         Visit the rows of every epoch in a new order.
     init : {"normal", "data"}, default="normal"
@@ -145,6 +156,7 @@ class BernoulliRBM(
         "algorithm",
         "n_gibbs_steps",
         "n_chains",
+        "inputs",
         "shuffle",
         "init",
         "precision",
@@ -176,6 +188,7 @@ class BernoulliRBM(
         momentum: float | Callable[[int], float] = 0.0,
         l1: float = 0.0,
         l2: float = 0.0,
+        inputs: str = "mean",
         shuffle: bool = False,
         init: str = "normal",
         precision: str = "auto",
@@ -196,6 +209,7 @@ class BernoulliRBM(
         self.momentum = momentum
         self.l1 = l1
         self.l2 = l2
+        self.inputs = inputs
         self.shuffle = shuffle
         self.init = init
         self.precision = precision
@@ -273,13 +287,24 @@ class BernoulliRBM(
         state = self._initial_state(data) if saved is None else saved._state()
         self._n_sampled = 0 if saved is None else saved._n_sampled
 
+        epoch_rows = rows_of
+        if self.inputs == "sample":
+            epoch_rows = EpochRows(
+                lambda epoch: draw_rows(
+                    engine, rows_of(epoch), Draw(state.seed, epoch, Stream.INPUT)
+                )
+            )
+            if held_out is not None:
+                draw = Draw(monitor_seed(state.seed), stream=Stream.INPUT)
+                held_out = draw_rows(engine, held_out, draw)
+
         def publish() -> None:
             self._publish(state, data.dtype, engine)
 
         callbacks = CallbackList([*CallbackList(self.callbacks).callbacks, *watchers])
         title = title or type(self).__name__
         return RbmTraining(
-            self, engine, self._plan(), state, rows_of, held_out, publish, callbacks, title
+            self, engine, self._plan(), state, epoch_rows, held_out, publish, callbacks, title
         )
 
     def partial_fit(self, X: Any, y: Any = None) -> BernoulliRBM:
@@ -317,11 +342,13 @@ class BernoulliRBM(
         trainer = engine.trainer(state.arrays, plan.rule(state.seed), plan.precision)
         learning_rate = value_at("learning_rate", plan.learning_rate, state.epoch)
         momentum = value_at("momentum", plan.momentum, state.epoch)
-        n = data.rows.n_rows
+        rows, n = data.rows, data.rows.n_rows
+        if self.inputs == "sample":
+            rows = draw_rows(engine, rows, Draw(state.seed, state.epoch, Stream.INPUT))
         dtype = data.dtype if is_first else self.components_.dtype
         snapshot = state.snapshot()
         try:
-            trainer.run(data.rows, None, 0, n, n, state.steps, learning_rate, momentum)
+            trainer.run(rows, None, 0, n, n, state.steps, learning_rate, momentum)
             state.steps += plan.n_gibbs_steps
             state.epoch += 1
         except FloatingPointError:
@@ -357,6 +384,7 @@ class BernoulliRBM(
         check_real("l1", self.l1, minimum=0.0)
         check_real("l2", self.l2, minimum=0.0)
         check_word("algorithm", self.algorithm, ("cd", "pcd"))
+        check_word("inputs", self.inputs, ("mean", "sample"))
         check_word("init", self.init, ("normal", "data"))
         check_word("precision", self.precision, ("auto", "float32"))
         for name in ("shuffle", "metrics"):

@@ -114,6 +114,21 @@ def _mean_free_energy(machine: Machine, rows: Rows) -> float:
     return float(energies.mean())
 
 
+class EpochRows:
+    """An epoch's rows, kept until another epoch's are asked for."""
+
+    def __init__(self, make: Callable[[int], Rows], *, same_in_all_epochs: bool = False) -> None:
+        self._make = make
+        self._same_in_all_epochs = same_in_all_epochs
+        self._epoch: int | None = None
+
+    def __call__(self, epoch: int) -> Rows:
+        if self._epoch is None or (epoch != self._epoch and not self._same_in_all_epochs):
+            self._rows = self._make(epoch)
+            self._epoch = epoch
+        return self._rows
+
+
 class RbmTraining(EpochLoop):
     """One run of contrastive divergence, from a state to a later one.
 

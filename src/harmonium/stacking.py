@@ -17,6 +17,7 @@ from harmonium._visible import Units, values_of
 from harmonium.callbacks import Callback, CallbackList, Metrics
 from harmonium.engine.protocol import Array, Draw, Engine, Machine, Rows, Stream
 from harmonium.rbm import BernoulliRBM
+from harmonium.rbm_training import EpochRows
 
 DEFAULT_RBM = BernoulliRBM(learning_rate=0.05, algorithm="cd", momentum=0.5, shuffle=True)
 """What a layer is trained by when nothing else is said."""
@@ -131,7 +132,13 @@ def train_layers(
             continue
         below = Below(engine, trained, whole.layer_inputs)
         is_top = number == len(layers) - 1
-        rows_of = _RowsOf(engine, below, data.rows, labels if is_top else None)
+        of_layer = labels if is_top else None
+
+        def make(epoch: int, below: Below = below, labels: Array | None = of_layer) -> Rows:
+            rows = below.rows(data.rows, epoch)
+            return rows if labels is None else join_labels(engine, rows, labels)
+
+        rows_of = EpochRows(make, same_in_all_epochs=below.is_same_in_all_epochs)
         rbm.n_features_in_ = n_visible if number == 0 else layers[number - 1].n_components
         if rbm._n_labels:
             rbm.n_features_in_ += rbm._n_labels
@@ -190,22 +197,3 @@ def join_labels(engine: Engine, rows: Rows, labels: Array) -> Rows:
     if rows.is_binary:
         return engine.rows_of_bytes(np.concatenate([values != 0, labels], axis=1))
     return engine.rows_of_reals(np.concatenate([values, labels.astype(np.float32)], axis=1))
-
-
-class _RowsOf:
-    """An epoch's rows, kept until another epoch's are asked for."""
-
-    def __init__(self, engine: Engine, below: Below, data: Rows, labels: Array | None) -> None:
-        self._engine = engine
-        self._below = below
-        self._data = data
-        self._labels = labels
-        self._epoch: int | None = None
-
-    def __call__(self, epoch: int) -> Rows:
-        if self._epoch is None or (epoch != self._epoch and not self._below.is_same_in_all_epochs):
-            self._rows = self._below.rows(self._data, epoch)
-            if self._labels is not None:
-                self._rows = join_labels(self._engine, self._rows, self._labels)
-            self._epoch = epoch
-        return self._rows

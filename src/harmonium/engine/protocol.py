@@ -34,6 +34,7 @@ class Stream(IntEnum):
     DROPOUT = 7
     LAYER = 8
     LABEL = 9
+    INPUT = 10
 
 
 class Draw(NamedTuple):
