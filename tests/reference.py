@@ -505,7 +505,7 @@ def updates_a_pass(
     most = max(n_visible, n_hidden)
     if k > 1 or n_labels or moves_all or B != C or B * most > 65536 or n_visible > 32767:
         return 1
-    return min(16, max(1, min(n_visible, n_hidden) // (8 * B)))
+    return min(16, max(1, min(60, min(n_visible, n_hidden) // 4) // B))
 
 
 def cd_update(

@@ -473,10 +473,10 @@ def test_chunks_of_whole_passes_are_the_same() -> None:
     chunked = Training(state, recipe)
     rows = chunked.engine.rows_of_bytes(v)
     together = chunked.trainer.updates_a_pass(rows, 2)
-    assert together == 4
-    for begin, n_passes in ((0, 1), (8, 3), (32, 2)):
+    assert together == 8
+    for begin, n_passes in ((0, 1), (16, 3), (64, 1)):
         chunked.run(v, begin=begin, count=2 * together * n_passes)
-    assert chunked.run(v, begin=48).equals(expected)
+    assert chunked.run(v, begin=80).equals(expected)
 
 
 def test_updates_that_pend_are_worth_the_same() -> None:
@@ -500,11 +500,11 @@ def test_updates_that_pend_are_worth_the_same() -> None:
 @pytest.mark.parametrize(
     "batch_size, together, change",
     [
-        (2, 4, {}),
-        (1, 8, {}),
-        (4, 2, {}),
-        (5, 1, {}),
-        (2, 4, {"n_chains": 2}),
+        (2, 8, {}),
+        (1, 16, {}),
+        (5, 3, {}),
+        (9, 1, {}),
+        (2, 8, {"n_chains": 2}),
         (2, 1, {"n_chains": 3}),
         (2, 1, {"k": 2}),
         (2, 1, {"momentum": 0.5}),

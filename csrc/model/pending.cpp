@@ -1,7 +1,6 @@
 #include "model/pending.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 namespace harmonium {
 
@@ -9,8 +8,10 @@ Index PendingUpdates::most(Index n_visible, Index n_hidden, Index rows) {
     const auto [smaller, larger] = std::minmax(n_visible, n_hidden);
     // Sums over an update's rows stay below 2³¹, counts of units below 2¹⁵.
     if (rows * larger > 65536 || n_visible > 32767) return 1;
-    constexpr Index limit = 16;
-    return std::clamp<Index>(smaller / (8 * rows), 1, limit);
+    // Corrections grow with the rows pending, and the pass's share of an update shrinks: the two meet at sixty rows of
+    // data, fewer where W is narrow (docs/performance.md).
+    constexpr Index most_rows = 60, most_updates = 16;
+    return std::clamp<Index>(std::min(most_rows, smaller / 4) / rows, 1, most_updates);
 }
 
 void PendingUpdates::begin(const Shares& shares, Index n_visible, Index n_hidden, Index rows, Index most) {
