@@ -110,6 +110,37 @@ def test_without_pretraining_layers_are_random():
     assert not np.array_equal(model.coefs_[0], again.coefs_[0])
 
 
+@pytest.mark.parametrize("n_epochs", [1, 3, 7])
+def test_a_moving_average_of_the_epochs(n_epochs):
+    """Of all of them alike, until those are more than the decay remembers: here four."""
+    epochs = []
+
+    def keep(estimator, epoch, metrics):
+        if "loss" in metrics:  # fine-tuning, not a layer
+            epochs.append([*estimator.coefs_, *estimator.intercepts_])
+
+    fresh(BOTH[1], max_iter=n_epochs, callbacks=keep).fit(TRAIN, Y_TRAIN)
+    expected = epochs[0]
+    for n, parameters in enumerate(epochs[1:], start=2):
+        weight = max(1 / n, 1 / 4)
+        expected = [
+            old + weight * (new - old) for old, new in zip(expected, parameters, strict=True)
+        ]
+    model = fresh(BOTH[1], max_iter=n_epochs, ema_decay=0.75).fit(TRAIN, Y_TRAIN)
+    for array, same in zip([*model.coefs_, *model.intercepts_], expected, strict=True):
+        np.testing.assert_allclose(array, same, rtol=1e-4, atol=1e-6)
+
+
+def test_the_average_is_what_is_validated_and_kept():
+    validation = {"X_val": TEST, "y_val": Y_TEST}
+    model = fresh(BOTH[1], max_iter=6, ema_decay=0.8).fit(TRAIN, Y_TRAIN, **validation)
+    errors = model.history_["val_error"]
+    assert 1 - model.score(TEST, Y_TEST) == pytest.approx(min(errors))
+    best = int(np.argmin(errors)) + 1
+    again = fresh(BOTH[1], max_iter=best, ema_decay=0.8).fit(TRAIN, Y_TRAIN)
+    assert_same_parameters(model, again)
+
+
 def test_prototypes_of_layers():
     two = [BernoulliRBM(n_iter=1), BernoulliRBM(n_iter=3, algorithm="cd")]
     model = fresh(BOTH[1], rbm=two).fit(TRAIN, Y_TRAIN)
@@ -359,6 +390,8 @@ def test_data_that_do_not_fit(estimator, change, message):
         ({"dropout": 1}, ValueError, "dropout must be below 1"),
         ({"input_dropout": -0.1}, ValueError, "input_dropout must be"),
         ({"max_norm": 0}, ValueError, "max_norm must be"),
+        ({"ema_decay": 1.0}, ValueError, "ema_decay must be below 1"),
+        ({"ema_decay": -0.1}, ValueError, "ema_decay must be"),
         ({"shuffle": 1}, TypeError, "shuffle must be True or False"),
         ({"early_stopping": True}, ValueError, "must be one of 'patience', 'tutorial', None"),
         ({"early_stopping": "patience", "validation_fraction": 0.0}, ValueError, "needs rows to"),

@@ -200,6 +200,18 @@ def test_dropout_resumes_to_the_bit(tmp_path):
     assert_same_models(whole, train(classifier(**options), resume=path))
 
 
+@pytest.mark.parametrize("validate", [False, True])
+def test_averages_resume_to_the_bit(validate, tmp_path):
+    first = classifier(ema_decay=0.6, max_iter=3)
+    train(first, validate)
+    first.save(tmp_path / "model.safetensors")
+    assert_same_models(load(tmp_path / "model.safetensors"), first)
+    resumed, whole = classifier(ema_decay=0.6), classifier(ema_decay=0.6)
+    train(resumed, validate, resume=tmp_path / "model.safetensors")
+    train(whole, validate)
+    assert_same_models(resumed, whole)
+
+
 @pytest.mark.parametrize("make", [classifier, autoencoder, dbn])
 @pytest.mark.parametrize("at", [("layer1", 1), ("layer1", 3), ("layer2", 2)])
 def test_pretraining_resumes_to_the_bit(make, at, tmp_path):

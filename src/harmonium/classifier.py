@@ -468,6 +468,11 @@ class DBNClassifier(NetworkClassifier):
         that pre-trained weights, and the network when it is used, need no scaling.
     max_norm : float or None, default=None
         Largest length of the vector of weights into a unit.
+    ema_decay : float, default=0.0
+        Above 0, the fitted parameters are a moving average of those after each epoch: `ema_decay`
+        times the average before plus 1 − `ema_decay` times the epoch's, at first of all epochs
+        alike. 0.9 is an average of about ten epochs (Polyak & Juditsky 1992). The training itself
+        goes on from the parameters that are not averaged.
     shuffle : bool, default=True
         Visit the rows of every epoch of fine-tuning in a new order.
     early_stopping : {"patience", "tutorial"} or None, default=None
@@ -528,6 +533,7 @@ class DBNClassifier(NetworkClassifier):
         "solver",
         "dropout",
         "input_dropout",
+        "ema_decay",
         "shuffle",
     )
 
@@ -547,6 +553,7 @@ class DBNClassifier(NetworkClassifier):
         dropout: float = 0.0,
         input_dropout: float = 0.0,
         max_norm: float | None = None,
+        ema_decay: float = 0.0,
         shuffle: bool = True,
         early_stopping: str | None = None,
         validation_fraction: float = 0.1,
@@ -573,6 +580,7 @@ class DBNClassifier(NetworkClassifier):
         self.dropout = dropout
         self.input_dropout = input_dropout
         self.max_norm = max_norm
+        self.ema_decay = ema_decay
         self.shuffle = shuffle
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction

@@ -215,11 +215,15 @@ def _read_layers(arrays: Arrays, headers: Sequence[Header], prefix: str) -> list
 # ---- networks ----
 
 
+_NETWORK_ARRAYS = ("arrays", "best", "average")
+
+
 def _write_network(model: NetworkEstimator, arrays: Arrays, prefix: str) -> Header | None:
     if not hasattr(model, "coefs_"):
         return None  # while the layers are pre-trained
     state, n = model._state_to_save(), len(model.coefs_)
-    for group, values in (("arrays", state.arrays), ("best", state.best)):
+    for group in _NETWORK_ARRAYS:
+        values = getattr(state, group)
         for at, array in enumerate(values):
             arrays[f"{prefix}{group}.{at}"] = array
     return {
@@ -234,7 +238,7 @@ def _read_network(model: NetworkEstimator, arrays: Arrays, header: Header, prefi
     from harmonium.network_training import NetworkState
 
     groups: dict[str, list[np.ndarray]] = {}
-    for group in ("arrays", "best"):
+    for group in _NETWORK_ARRAYS:
         names = [name for name in arrays if name.startswith(f"{prefix}{group}.")]
         groups[group] = [arrays[f"{prefix}{group}.{at}"] for at in range(len(names))]
     n = int(header["n_layers"])
@@ -251,6 +255,7 @@ def _read_network(model: NetworkEstimator, arrays: Arrays, header: Header, prefi
         groups["arrays"],
         int(header["seed"]),
         best=groups["best"],
+        average=groups["average"],
         history={name: list(values) for name, values in header["history"].items()},
         **{name: header[name] for name in _NUMBERS},
     )

@@ -16,6 +16,7 @@ from harmonium.engine.protocol import (
     Engine,
     Float32,
     LayerArrays,
+    Network,
     NetworkRule,
     Optimizer,
     Order,
@@ -50,6 +51,7 @@ class NetworkPlan(Plan):
 
     rule: NetworkRule
     stopping: Stopping | None = None
+    ema_decay: float = 0.0
 
 
 @dataclass
@@ -58,13 +60,15 @@ class NetworkState(TrainingState):
 
     `arrays` are W and c of each layer, then the moments of each layer, W and c again. `best` are
     copies of the former from the epoch `best_epoch`, when the validation score was `best_score`
-    (smaller is better); `wait_until` is the tutorial's patience, in updates.
+    (smaller is better); `wait_until` is the tutorial's patience, in updates. `average`, where one is
+    taken, is the moving average of W and c: then it is what is measured, and what `best` copies.
     """
 
     arrays: list[Array]
     loss_sum: float = 0.0
     n_errors: int = 0
     best: list[Array] = field(default_factory=list)
+    average: list[Array] = field(default_factory=list)
     best_epoch: int = 0
     best_score: float = float("inf")
     wait_until: float = 0.0
@@ -91,6 +95,19 @@ class NetworkState(TrainingState):
             for at, activation, dropout in zip(range(n), activations, dropouts, strict=True)
         ]
 
+    def take_average(self, n: int, decay: float) -> None:
+        """Let the average follow the `n` layers: of all epochs at first, of the last ones later."""
+        parameters = self.arrays[: 2 * n]
+        if not self.average:
+            self.average = [np.zeros_like(array) for array in parameters]
+        weight = np.float32(max(1 / self.epoch, 1 - decay))
+        for average, array in zip(self.average, parameters, strict=True):
+            average += weight * (array - average)
+
+    def fitted(self, n: int) -> list[Array]:
+        """Return W and c of the `n` layers as the estimator shows them."""
+        return self.best or self.average or self.arrays[: 2 * n]
+
     def parameters(self, n: int) -> list[tuple[Float32, Float32]]:
         """Return W and c of the `n` layers."""
         return list(zip(self.arrays[: 2 * n : 2], self.arrays[1 : 2 * n : 2], strict=True))
@@ -107,7 +124,7 @@ class Examples:
 class NetworkTraining(EpochLoop):
     """One run of backpropagation, from a state to a later one.
 
-    `score` measures the parameters on validation data: it returns metrics and the one number that
+    `score` measures a network on validation data: it returns metrics and the one number that
     `Stopping` watches, which is better when smaller. With it the run ends with the best parameters
     of all epochs, however it ends.
     """
@@ -124,7 +141,7 @@ class NetworkTraining(EpochLoop):
         layers: Sequence[LayerArrays],
         examples: Examples,
         class_weights: Float32 | None,
-        score: Callable[[], tuple[dict[str, float], float]] | None,
+        score: Callable[[Network], tuple[dict[str, float], float]] | None,
         publish: Callable[[], None],
         callbacks: CallbackList,
         title: str,
@@ -134,6 +151,7 @@ class NetworkTraining(EpochLoop):
         self.n_rows = examples.rows.n_rows
         self.class_weights = class_weights
         self.score = score
+        self.layers = layers
         self.n_layers = len(layers)
         self.network = engine.network(layers, plan.rule)
 
@@ -168,11 +186,24 @@ class NetworkTraining(EpochLoop):
         metrics = {"loss": state.loss_sum / self.n_rows}
         if self.plan.rule.loss == "softmax_cross_entropy":
             metrics["error"] = state.n_errors / self.n_rows
+        if self.plan.ema_decay:
+            state.take_average(self.n_layers, self.plan.ema_decay)
         if self.score is not None:
-            validation, score = self.score()
+            validation, score = self.score(self._measured_network())
             metrics |= validation
             self._compare(score)
         return metrics
+
+    def _measured_network(self) -> Network:
+        """Return the network of the averages, where they are taken."""
+        average = self.state.average
+        if not average:
+            return self.network
+        layers = [
+            LayerArrays(W, c, layer.activation)
+            for W, c, layer in zip(average[::2], average[1::2], self.layers, strict=True)
+        ]
+        return self.engine.network(layers, NetworkRule(self.plan.rule.loss))
 
     def _compare(self, score: float) -> None:
         state, stopping = self.state, self.plan.stopping
@@ -180,7 +211,8 @@ class NetworkTraining(EpochLoop):
             state.wait_until = max(state.wait_until, state.steps * stopping.increase)
         if score < state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
-            state.best = [array.copy() for array in state.arrays[: 2 * self.n_layers]]
+            measured = state.average or state.arrays[: 2 * self.n_layers]
+            state.best = [array.copy() for array in measured]
 
     @property
     def is_done(self) -> bool:

@@ -92,6 +92,7 @@ class NetworkEstimator(SavedEstimator, BaseEstimator):
     dropout: float = 0.0
     input_dropout: float = 0.0
     max_norm: float | None = None
+    ema_decay: float = 0.0
 
     def _check_training_parameters(self) -> None:
         check_integer("batch_size", self.batch_size, minimum=1, below=2**31)
@@ -112,6 +113,8 @@ class NetworkEstimator(SavedEstimator, BaseEstimator):
                 raise ValueError(f"{name} must be below 1, for it would leave nothing; got 1")
         if self.max_norm is not None:
             check_real("max_norm", self.max_norm, minimum=0.0, open_minimum=True)
+        if check_real("ema_decay", self.ema_decay, minimum=0.0, maximum=1.0) == 1.0:
+            raise ValueError("ema_decay must be below 1, for the average would not move; got 1")
         check_word("early_stopping", self.early_stopping, ("patience", "tutorial", None))
         if check_real("validation_fraction", self.validation_fraction, minimum=0.0) >= 1.0:
             raise ValueError(
@@ -195,6 +198,7 @@ class NetworkEstimator(SavedEstimator, BaseEstimator):
             verbose=int(self.verbose),
             rule=self._network_rule(loss, seed),
             stopping=stopping,
+            ema_decay=float(self.ema_decay),
         )
 
     def _activations(self, n_layers: int) -> list[Activation]:
@@ -227,7 +231,7 @@ class NetworkEstimator(SavedEstimator, BaseEstimator):
             layers,
             examples,
             class_weights,
-            None if score is None else lambda: score(training.network),
+            score,
             lambda: self._publish_network(state, n_layers),
             CallbackList(self.callbacks),
             type(self).__name__,
@@ -272,7 +276,7 @@ class NetworkEstimator(SavedEstimator, BaseEstimator):
 
     def _publish_network(self, state: NetworkState, n_layers: int) -> None:
         """Bring the fitted attributes up to date: the best parameters, if they were compared."""
-        arrays = state.best or state.arrays[: 2 * n_layers]
+        arrays = state.fitted(n_layers)
         self.coefs_ = [np.array(W) for W in arrays[::2]]
         self.intercepts_ = [c.copy() for c in arrays[1::2]]
         self.n_iter_ = state.epoch
