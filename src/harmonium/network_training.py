@@ -60,8 +60,8 @@ class NetworkState(TrainingState):
 
     `arrays` are W and c of each layer, then the moments of each layer, W and c again. `best` are
     copies of the former from the epoch `best_epoch`, when the validation score was `best_score`
-    (smaller is better); `wait_until` is the tutorial's patience, in updates. `average`, where one is
-    taken, is the moving average of W and c: then it is what is measured, and what `best` copies.
+    (smaller is better); `wait_until` is the tutorial's patience, in updates. `average`, where one
+    is taken, is the moving average of W and c: then it is what is measured, and what `best` copies.
     """
 
     arrays: list[Array]
