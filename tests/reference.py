@@ -42,8 +42,9 @@ STREAM_SHUFFLE = 4  # order of the rows of a shuffled epoch
 STREAM_FLIP = 5  # the flipped pixel of the stochastic pseudo-likelihood
 STREAM_BINARIZE = 6  # stochastic binarisation of images
 STREAM_DROPOUT = 7  # 1 where a unit is kept
+STREAM_LAYER = 8  # states of a layer that train the one above it
 STREAM_LABEL = 9  # which of the labels is on
-STREAM_INPUT = 10
+STREAM_INPUT = 10  # rows of training, from the odds in the data
 
 LOW_HALF = 128  # added to the stream where the low 16 bits of a draw are read
 MASK32 = 0xFFFF_FFFF

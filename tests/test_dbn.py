@@ -87,11 +87,19 @@ def test_layers_above_are_trained_on_means():
 
 
 def test_the_lowest_layer_may_draw_its_inputs_from_real_values():
+    """Then the layers above are trained on states drawn from those, as many threads as there are."""
     grey = np.random.default_rng(8).random((40, 30)) * BITS[:40, :1]
-    rbm = BernoulliRBM(n_iter=2, inputs="sample")
-    lower, _ = DBN((20, 12), rbm=rbm, random_state=0).fit(grey).rbms_
+    rbm = BernoulliRBM(n_iter=1, inputs="sample")
+    dbn = DBN((20, 12), rbm=rbm, random_state=0, n_threads=1).fit(grey)
+    assert_same_layers(dbn, DBN((20, 12), rbm=rbm, random_state=0, n_threads=3).fit(grey))
+    lower, upper = dbn.rbms_
     twin = BernoulliRBM(**lower.get_params(deep=False)).fit(grey)
     np.testing.assert_array_equal(twin.components_, lower.components_)
+    drawn = ref.bernoulli(grey.astype(np.float32), lower._seed, stream=ref.STREAM_INPUT)
+    W, c = lower.components_.T.astype(np.float32), lower.intercept_hidden_.astype(np.float32)
+    states, _ = ref.half_step_up(drawn, W, c, lower._seed, stream=ref.STREAM_LAYER)
+    twin = BernoulliRBM(**upper.get_params(deep=False)).fit(states)
+    np.testing.assert_array_equal(twin.components_, upper.components_)
 
 
 def test_one_size_and_prototypes():

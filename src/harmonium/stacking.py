@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 from harmonium._arrays import empty_bits
 from harmonium._checks import check_integer, check_word
-from harmonium._visible import Units, values_of
+from harmonium._visible import Units, draw_rows, values_of
 from harmonium.callbacks import Callback, CallbackList, Metrics
 from harmonium.engine.protocol import Array, Draw, Engine, Machine, Rows, Stream
 from harmonium.rbm import BernoulliRBM
@@ -177,8 +177,14 @@ class Below:
         return not self._layers or self._inputs == "mean"
 
     def rows(self, rows: Rows, epoch: int, *, of_held_out: bool = False) -> Rows:
-        """Return states of the topmost layer for `rows`, or their probabilities."""
+        """Return states of the topmost layer for `rows`, or their probabilities.
+
+        States are drawn from such as the layer below was trained on.
+        """
         for rbm, machine in self._layers:
+            if self._inputs == "sample" and rbm.inputs == "sample":
+                seed = rbm._seed ^ (of_held_out << 63)
+                rows = draw_rows(self._engine, rows, Draw(seed, epoch, Stream.INPUT))
             if self._inputs == "mean":
                 p = np.empty((rows.n_rows, rbm.n_components), np.float32)
                 machine.propup(rows, p)
