@@ -68,18 +68,26 @@ def seconds_of_an_epoch(rbm: BernoulliRBM) -> float:
 
 
 def torch_seconds(model: DBNClassifier, X: Any) -> list[float]:
-    """Time an epoch of each layer, from the same weights on the same rows."""
+    """Time an epoch of each layer, drawing its inputs included, from the same weights."""
     seconds = []
     with torch.inference_mode():
-        rows = torch.tensor(X)
+        intensities = torch.tensor(X)
+        below: list[Any] = []
         for rbm in model.rbms_:
             twin = peers.TorchRBM.twin(rbm)
-            shuffled = rows[torch.randperm(len(rows))]
-            twin.train(shuffled[:5000], None, BATCH_SIZE, 1, LEARNING_RATE)  # warm
+
+            def epoch(n_rows: int, twin: Any = twin) -> None:
+                rows = twin.sample(intensities[:n_rows])
+                for layer in below:
+                    rows = layer.sample(layer.propup(rows))
+                rows = rows[torch.randperm(len(rows))]
+                twin.train(rows, None, BATCH_SIZE, 1, LEARNING_RATE)
+
+            epoch(5000)  # warm
             began = time.perf_counter()
-            twin.train(shuffled, None, BATCH_SIZE, 1, LEARNING_RATE)
+            epoch(len(X))
             seconds.append(time.perf_counter() - began)
-            rows = twin.sample(twin.propup(rows))
+            below.append(peers.TorchRBM.twin(rbm))
     return seconds
 
 

@@ -87,7 +87,7 @@ def test_layers_above_are_trained_on_means():
 
 
 def test_the_lowest_layer_may_draw_its_inputs_from_real_values():
-    """Then the layers above are trained on states drawn from those, as many threads as there are."""
+    """Then the layers above are trained on states drawn from those, with any number of threads."""
     grey = np.random.default_rng(8).random((40, 30)) * BITS[:40, :1]
     rbm = BernoulliRBM(n_iter=1, inputs="sample")
     dbn = DBN((20, 12), rbm=rbm, random_state=0, n_threads=1).fit(grey)
