@@ -32,8 +32,7 @@ class Shares {
             for (Index share = begin; share < end; ++share) f(static_cast<int>(share));
         });
     }
-    // f(block) for each of some blocks of hidden units, dealt to as many threads: teams of another size would make
-    // libgomp end threads and start them again.
+    // f(block) for each of some blocks of hidden units, dealt to as many threads.
     template <class F>
     void for_each_block(Index n_blocks, F&& f) const {
         for_each([&](int share) {
