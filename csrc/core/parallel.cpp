@@ -51,8 +51,8 @@ bool spin_until(Condition&& condition) {
 
 // The threads that share one caller's work. A task is claimed by the thread whose it is, or by the caller, who comes by
 // when his own is done: so nobody ever waits for a thread that is asleep, or that another process keeps from its core,
-// unless it is in the midst of a task. (Libgomp's threads wait for one another at every barrier, awake: beside other work
-// on both cores a training took 3.3 times as long.)
+// unless it is in the midst of a task. (Libgomp's threads wait for one another at every barrier, awake: beside other
+// work on both cores a training took 3.3 times as long.)
 class Team {
   public:
     explicit Team(int most) : most_(most), claims_(new Claim[static_cast<std::size_t>(most)]) {}
@@ -90,7 +90,9 @@ class Team {
         current_.store(region << task_bits | static_cast<std::uint64_t>(n));
         if (n_asleep_.load() > 0) {
             // Nobody is between his last look and his sleep while we hold this.
-            { const std::lock_guard lock(mutex_); }
+            {
+                const std::lock_guard lock(mutex_);
+            }
             work_came_.notify_all();
         }
         return region;
@@ -105,7 +107,9 @@ class Team {
         task_(context_, k);
         is_in_task = false;
         if (left_.fetch_sub(1) == 1 && is_caller_asleep_.load()) {
-            { const std::lock_guard lock(mutex_); }
+            {
+                const std::lock_guard lock(mutex_);
+            }
             all_done_.notify_one();
         }
     }

@@ -13,8 +13,8 @@ namespace harmonium {
 // on the calling one there.
 bool in_forked_child();
 
-// The number of threads for a request: `requested` if positive, else what OpenMP would take, so that OMP_NUM_THREADS and
-// threadpoolctl have their say; 1 in a forked child. Never more than four a processor: results do not depend on it.
+// The number of threads for a request: `requested` if positive, else what OpenMP would take, so that OMP_NUM_THREADS
+// and threadpoolctl have their say; 1 in a forked child. Never more than four a processor: results do not depend on it.
 int resolve_threads(int requested);
 
 // How much a thread must have to do before waking it pays: about 5 microseconds of row sums at 64 columns a row.
