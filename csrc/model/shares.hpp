@@ -32,15 +32,7 @@ class Shares {
             for (Index share = begin; share < end; ++share) f(static_cast<int>(share));
         });
     }
-    // f(block) for each of some blocks of hidden units, dealt to as many threads.
-    template <class F>
-    void for_each_block(Index n_blocks, F&& f) const {
-        for_each([&](int share) {
-            const Range mine = dealt(share, n_blocks);
-            for (Index b = mine.begin; b < mine.end; ++b) f(b);
-        });
-    }
-    // The blocks among them that a share is dealt.
+    // Of some blocks of hidden units, those that a share's thread works on.
     Range dealt(int share, Index n_blocks) const {
         return {n_blocks * share / count_, n_blocks * (share + 1) / count_};
     }

@@ -36,6 +36,7 @@ void Trainer::run(const Batch& data, Index batch_size, std::uint64_t step, doubl
     const auto n_steps = static_cast<std::uint64_t>(options_.n_gibbs_steps);
     const UpdateRule rule = rule_of(learning_rate, momentum);
     const Index together = updates_a_pass(data.rows, batch_size);
+    cd_.clear_pending();  // of a call that an error ended
     for (Index begin = 0; begin < data.count; begin += batch_size, step += n_steps) {
         const Index rows = std::min(batch_size, data.count - begin);
         const Batch batch{data.rows, data.begin + begin, rows, data.order};
@@ -53,7 +54,7 @@ void Trainer::run(const Batch& data, Index batch_size, std::uint64_t step, doubl
 
 Index Trainer::updates_a_pass(const Rows& data, Index batch_size) const {
     // Decay and momentum move all weights in every update.
-    if (state_.w_velocity.data || options_.l1 != 0 || options_.l2 != 0) return 1;
+    if (!state_.w_velocity.empty() || options_.l1 != 0 || options_.l2 != 0) return 1;
     if (options_.persistent && state_.chains.rows != batch_size) return 1;
     return cd_.updates_a_pass(rbm_, data, batch_size, options_.n_gibbs_steps);
 }
