@@ -15,6 +15,14 @@ except ImportError:
 INSTALL = '`pip install "harmonium[bench]"`'
 
 
+def start_torch(n_threads: int) -> None:
+    """Let PyTorch use so many threads and begin its random numbers anew; say if it is missing."""
+    if torch is None:
+        raise SystemExit(f"needs PyTorch: {INSTALL}")
+    torch.set_num_threads(n_threads)
+    torch.manual_seed(0)
+
+
 def sklearn_twin(model: Any) -> SklearnRBM:
     """Return scikit-learn's estimator with a harmonium model's parameters, laid out as its own."""
     twin = SklearnRBM(model.components_.shape[0], random_state=0)

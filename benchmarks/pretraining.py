@@ -31,10 +31,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5, help="of harmonium (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     options = parser.parse_args()
-    if torch is None:
-        raise SystemExit(f"needs PyTorch: {peers.INSTALL}")
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
+    peers.start_torch(options.threads)
 
     X, _ = load_mnist(validation=10_000)
     model = trained(X, options.epochs, options.threads)

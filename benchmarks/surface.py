@@ -50,11 +50,7 @@ def main() -> int:
     parser.add_argument("--only", choices=["training", "gibbs"], help="half of it; writes nothing")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     options = parser.parse_args()
-    if torch is None:
-        raise SystemExit(f"needs PyTorch: {peers.INSTALL}")
-
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
+    peers.start_torch(options.threads)
     kinds = [TRAINING, GIBBS]
     if options.only is not None:
         kinds = [TRAINING if options.only == "training" else GIBBS]

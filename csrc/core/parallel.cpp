@@ -68,7 +68,7 @@ class Team {
         const std::uint64_t region = publish(n, task, context);
         for (int k = 0; k < n; ++k) claim_and_run(region, k);
         const auto is_done = [&] { return left_.load(std::memory_order_acquire) == 0; };
-        if (is_done() || spin_until(is_done)) return;
+        if (spin_until(is_done)) return;
         std::unique_lock lock(mutex_);
         is_caller_asleep_.store(true);
         all_done_.wait(lock, [&] { return left_.load() == 0; });

@@ -24,8 +24,7 @@ void PendingUpdates::begin(const Shares& shares, Index n_visible, Index n_hidden
     const Index all = integers_rows(), words = ceil_div(n_visible, block_width);
     states_ = {words_.reserve(all * words), all, words, words};
     integers_.reserve(ceil_div(n_hidden, block_width) * all * block_width);
-    if (turned_.inputs() != n_hidden || turned_.outputs() != all || n_hidden_ != n_hidden)
-        turned_.resize(n_hidden, all);
+    if (turned_.inputs() != n_hidden || turned_.outputs() != all) turned_.resize(n_hidden, all);
     n_hidden_ = n_hidden;
     for (Share& share : share_) {
         for (Buffer<std::int16_t>& common : share.common) common.reserve(rows * all);
@@ -78,12 +77,7 @@ void PendingUpdates::compare(int share, Side side) {
 void PendingUpdates::gather(int share, Side side) {
     if (count_ == 0) return;
     std::int16_t* all = share_[static_cast<std::size_t>(share)].all_common.data();
-    const Index n = batch_ * rows();
-    std::copy_n(share_[0].common[side].data(), n, all);
-    for (std::size_t s = 1; s < share_.size(); ++s) {
-        const std::int16_t* part = share_[s].common[side].data();
-        for (Index i = 0; i < n; ++i) all[i] = static_cast<std::int16_t>(all[i] + part[i]);
-    }
+    add_parts(share_.size(), batch_ * rows(), all, [&](std::size_t s) { return share_[s].common[side].data(); });
 }
 
 void PendingUpdates::correct_hidden(int share, Index block, Index row, Index rows, float* x) const {

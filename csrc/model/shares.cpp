@@ -31,20 +31,6 @@ void SharedSums::sum(int share, Rbm& rbm, const Batch& visible, const ListBuffer
     if (carry) part.set_states(visible, units.begin);
 }
 
-namespace {
-
-// What all shares have, added up in their order: part(s) is where share s has its n numbers.
-template <class T, class Part>
-void add_parts(std::size_t n_parts, Index n, T* total, Part&& part) {
-    std::copy_n(part(0), n, total);
-    for (std::size_t s = 1; s < n_parts; ++s) {
-        const T* more = part(s);
-        for (Index i = 0; i < n; ++i) total[i] += more[i];
-    }
-}
-
-}  // namespace
-
 void SharedSums::gather(Index block, Index row, Index rows, std::int32_t* acc) {
     add_parts(parts_.size(), rows * block_width, acc, [&](std::size_t s) { return parts_[s].tile(block, row); });
 }

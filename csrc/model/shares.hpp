@@ -4,6 +4,7 @@
 // a block of hidden units is finished.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "model/products.hpp"
@@ -41,6 +42,16 @@ class Shares {
     Index units_ = 0;
     int count_ = 1;
 };
+
+// What all shares have, added up in their order: part(s) is where share s has its n numbers.
+template <class T, class Part>
+void add_parts(std::size_t n_parts, Index n, T* total, Part&& part) {
+    std::copy_n(part(0), n, total);
+    for (std::size_t s = 1; s < n_parts; ++s) {
+        const T* more = part(s);
+        for (Index i = 0; i < n; ++i) total[i] = static_cast<T>(total[i] + more[i]);
+    }
+}
 
 // Integer sums of hidden units in parts: each share sums over its own visible units.
 class SharedSums {

@@ -13,7 +13,7 @@ import scipy.sparse
 from sklearn.utils.validation import validate_data
 
 from harmonium._arrays import empty_bits
-from harmonium.engine.protocol import Array, Draw, Engine, Float32, Rows
+from harmonium.engine.protocol import Array, Draw, Engine, Float32, Rows, Stream
 
 
 @dataclass(frozen=True)
@@ -172,15 +172,14 @@ def pick_rows(engine: Engine, rows: Rows, n: int) -> Rows:
     return engine.rows_of_reals(picked.toarray())
 
 
-def draw_rows(engine: Engine, rows: Rows, draw: Draw) -> Rows:
+def draw_rows(engine: Engine, rows: Rows, seed: int, epoch: int) -> Rows:
     """Return bits, on with the probabilities that `rows` have for them; binary rows as they are."""
     if rows.is_binary:
         return rows
     words = empty_bits(rows.n_rows, rows.n_cols)
     for at, values in _chunks(rows, np.arange(rows.n_rows)):
-        engine.sample_bernoulli(
-            values, words[at], draw._replace(first_row=draw.first_row + at.start)
-        )
+        draw = Draw(seed, epoch, Stream.INPUT, at.start)
+        engine.sample_bernoulli(values, words[at], draw)
     return engine.rows_of_bits(words, rows.n_cols)
 
 

@@ -21,7 +21,8 @@ __all__ = ["load", "save"]
 
 _ARRAYS = ("components_", "intercept_hidden_", "intercept_visible_", "h_samples_")
 _VELOCITIES = ("W_velocity", "b_velocity", "c_velocity")
-# Of a network's training, beside its arrays.
+# Of a network's training: groups of arrays, and what there is beside them.
+_NETWORK_ARRAYS = ("arrays", "best", "average")
 _NUMBERS = (
     "epoch",
     "steps",
@@ -213,9 +214,6 @@ def _read_layers(arrays: Arrays, headers: Sequence[Header], prefix: str) -> list
 
 
 # ---- networks ----
-
-
-_NETWORK_ARRAYS = ("arrays", "best", "average")
 
 
 def _write_network(model: NetworkEstimator, arrays: Arrays, prefix: str) -> Header | None:

@@ -104,9 +104,13 @@ class NetworkState(TrainingState):
         for average, array in zip(self.average, parameters, strict=True):
             average += weight * (array - average)
 
+    def measured(self, n: int) -> list[Array]:
+        """Return W and c of the `n` layers as they are validated."""
+        return self.average or self.arrays[: 2 * n]
+
     def fitted(self, n: int) -> list[Array]:
         """Return W and c of the `n` layers as the estimator shows them."""
-        return self.best or self.average or self.arrays[: 2 * n]
+        return self.best or self.measured(n)
 
     def parameters(self, n: int) -> list[tuple[Float32, Float32]]:
         """Return W and c of the `n` layers."""
@@ -211,8 +215,7 @@ class NetworkTraining(EpochLoop):
             state.wait_until = max(state.wait_until, state.steps * stopping.increase)
         if score < state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
-            measured = state.average or state.arrays[: 2 * self.n_layers]
-            state.best = [array.copy() for array in measured]
+            state.best = [array.copy() for array in state.measured(self.n_layers)]
 
     @property
     def is_done(self) -> bool:

@@ -33,7 +33,6 @@ from harmonium.engine.protocol import (
     Float32,
     Machine,
     Rows,
-    Stream,
     TrainingArrays,
 )
 from harmonium.rbm_training import EpochRows, RbmPlan, RbmState, RbmTraining
@@ -291,13 +290,10 @@ class BernoulliRBM(
         epoch_rows = rows_of
         if self.inputs == "sample":
             epoch_rows = EpochRows(
-                lambda epoch: draw_rows(
-                    engine, rows_of(epoch), Draw(state.seed, epoch, Stream.INPUT)
-                )
+                lambda epoch: draw_rows(engine, rows_of(epoch), state.seed, epoch)
             )
             if held_out is not None:
-                draw = Draw(monitor_seed(state.seed), stream=Stream.INPUT)
-                held_out = draw_rows(engine, held_out, draw)
+                held_out = draw_rows(engine, held_out, monitor_seed(state.seed), 0)
 
         def publish() -> None:
             self._publish(state, data.dtype, engine)
@@ -345,7 +341,7 @@ class BernoulliRBM(
         momentum = value_at("momentum", plan.momentum, state.epoch)
         rows, n = data.rows, data.rows.n_rows
         if self.inputs == "sample":
-            rows = draw_rows(engine, rows, Draw(state.seed, state.epoch, Stream.INPUT))
+            rows = draw_rows(engine, rows, state.seed, state.epoch)
         dtype = data.dtype if is_first else self.components_.dtype
         snapshot = state.snapshot()
         try:

@@ -182,16 +182,15 @@ class Below:
         States are drawn from such as the layer below was trained on.
         """
         for rbm, machine in self._layers:
-            if self._inputs == "sample" and rbm.inputs == "sample":
-                seed = rbm._seed ^ (of_held_out << 63)
-                rows = draw_rows(self._engine, rows, Draw(seed, epoch, Stream.INPUT))
             if self._inputs == "mean":
                 p = np.empty((rows.n_rows, rbm.n_components), np.float32)
                 machine.propup(rows, p)
                 rows = self._engine.rows_of_reals(p)
             else:
-                states = empty_bits(rows.n_rows, rbm.n_components)
                 seed = rbm._seed ^ (of_held_out << 63)
+                if rbm.inputs == "sample":
+                    rows = draw_rows(self._engine, rows, seed, epoch)
+                states = empty_bits(rows.n_rows, rbm.n_components)
                 machine.draw_hidden(rows, states, Draw(seed, epoch, Stream.LAYER))
                 rows = self._engine.rows_of_bits(states, rbm.n_components)
         return rows
