@@ -16,7 +16,7 @@ from test_isa import python
 
 from harmonium import _core
 
-F32 = np.float32
+F32, F64 = np.float32, np.float64
 V, H, K, N = 70, 67, 5, 6
 W, B, C = random_model(V, H, seed=0)
 V_BITS, H_BITS = random_bits(N, V, seed=1), random_bits(N, H, seed=2)
@@ -64,6 +64,17 @@ def network_arguments(**other: Any) -> dict[str, Any]:
     arguments = {"layers": layers, "loss": "softmax_cross_entropy", "optimizer": "adam", "l2": 0.1}
     arguments |= {"max_norm": 1.0, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "seed": 1}
     return {**arguments, "n_threads": 1, **other}
+
+
+SEQUENTIAL = (_core.SequentialTrainer32, _core.SequentialTrainer64)
+N_UPDATES = -(-N // 2)  # of minibatches of two
+NUMBERS = np.full(N_UPDATES * len(WORDS_H) * (V + H), 0.5)
+
+
+def sequential_trainer(dtype: Any) -> Any:
+    kind = SEQUENTIAL[dtype is F64]
+    arrays = (empty(*shape, dtype=dtype) for shape in ((V, H), (V,), (H,)))
+    return kind(*arrays, WORDS_H.copy(), 1)
 
 
 def rows() -> _core.Rows:
@@ -164,6 +175,26 @@ CALLS: dict[str, Call] = {
         lambda: [np.zeros_like(WORDS_V[:2])],
         [OUT],
     ),
+    "SequentialTrainer32": (
+        lambda: _core.SequentialTrainer32,
+        lambda: [empty(V, H), empty(V), empty(H), WORDS_H.copy(), 1],
+        [OUT, OUT, OUT, OUT, INT],
+    ),
+    "SequentialTrainer64": (
+        lambda: _core.SequentialTrainer64,
+        lambda: [*(empty(*shape, dtype=F64) for shape in ((V, H), (V,), (H,))), WORDS_H.copy(), 1],
+        [OUT, OUT, OUT, OUT, INT],
+    ),
+    "SequentialTrainer32.run": (
+        lambda: sequential_trainer(F32).run,
+        lambda: [rows(), np.arange(N), 0, N, 2, 0.1, NUMBERS],
+        [ROWS, "in", INT, INT, INT, REAL, "in"],
+    ),
+    "SequentialTrainer64.run": (
+        lambda: sequential_trainer(F64).run,
+        lambda: [rows(), np.arange(N), 0, N, 2, 0.1, NUMBERS],
+        [ROWS, "in", INT, INT, INT, REAL, "in"],
+    ),
     "Network": (
         lambda: _core.Network,
         lambda: list(network_arguments().values()),
@@ -197,6 +228,8 @@ MAY_BE_NONE = {
     ("gibbs", 8),
     ("Trainer", 4),
     ("Trainer.run", 1),
+    ("SequentialTrainer32.run", 1),
+    ("SequentialTrainer64.run", 1),
     ("Network.train", 2),
     ("Network.train", 3),
     ("Network.train on values", 3),
@@ -245,7 +278,7 @@ def test_every_function_is_in_the_table() -> None:
     members -= {"NOT_BINARY", "OUT_OF_RANGE", "Diverged"}
     members -= {"active_isa", "available_isas", "in_forked_child"}  # take no arguments
     members.remove("Rows")
-    for kind in (_core.Rows, _core.Rbm, _core.Trainer, _core.Network):
+    for kind in (_core.Rows, _core.Rbm, _core.Trainer, *SEQUENTIAL, _core.Network):
         members |= {
             f"{kind.__name__}.{name}"
             for name in dir(kind)
@@ -340,13 +373,19 @@ def test_what_is_no_array(name: str, place: int) -> None:
         assert_refused(name, place, other, repr(other))
 
 
-ORDERS = {("Trainer.run", 1), ("Network.train", 3), ("Network.train on values", 3)}
+ORDERS = {
+    *((f"{trainer}.run", 1) for trainer in ("Trainer", *(kind.__name__ for kind in SEQUENTIAL))),
+    ("Network.train", 3),
+    ("Network.train on values", 3),
+}
 # Where any number of rows (axis 0) or of columns (1) is right.
 ANY_SIZE = {
     ("Rows.bits", 0, 0),
     *((name, 0, axis) for name in ("Rows.bytes", "Rows.real") for axis in (0, 1)),
     ("cd_gradient", 1, 0),  # any number of persistent chains
     ("Trainer", 3, 0),
+    ("SequentialTrainer32", 3, 0),
+    ("SequentialTrainer64", 3, 0),
     # 64 to 128 units to two words
     ("sample_bernoulli to words", 0, 1),
     ("pack", 0, 1),
@@ -387,7 +426,7 @@ def test_read_only_inputs_are_welcome(name: str, place: int) -> None:
 def test_rows_that_do_not_fit(name: str, place: int) -> None:
     others = [1, "rows", V_BITS, [V_BITS], rbm(), _core.Rows]
     others += [_core.Rows.bytes(empty(N, n, dtype=bool)) for n in (0, 1, V + 1, H + 1)]
-    if name not in {"Trainer.run", "Trainer.updates_a_pass", "cd_gradient"}:
+    if not name.endswith((".run", ".updates_a_pass")) and name != "cd_gradient":
         units = H if name == "propdown" else V
         others += [_core.Rows.bytes(empty(n, units, dtype=bool)) for n in (1, N + 1)]
     if (name, place) not in MAY_BE_NONE:
@@ -424,6 +463,15 @@ def test_other_scalars_that_do_not_fit(name: str, place: int) -> None:
         ("Trainer.run", 3, 2**63 - 1),
         ("Trainer.run", 4, 0),
         ("Trainer.run", 4, -1),
+        *(
+            (f"{kind.__name__}.run", place, value)
+            for kind in SEQUENTIAL
+            for place, value in (
+                *((2, -1), (2, 1), (2, 2**63 - 1)),
+                *((3, -1), (3, N + 1), (3, 2**63 - 1)),
+                *((4, 0), (4, -1), (4, 2**63 - 1)),
+            )
+        ),
         ("draw_hidden", 4, 128),
         ("draw_visible", 4, 2**32 - 1),
         ("Network.predict", 1, 0),
@@ -490,11 +538,9 @@ def test_sparse_rows_that_contradict_themselves(indptr: Any, indices: Any, messa
 @pytest.mark.parametrize("place", [-1, N, 2**62, -(2**63)])
 def test_orders_of_rows_that_are_not_there(place: int) -> None:
     order = np.array([0, 1, place, 2, 3, 4])
-    with pytest.raises(ValueError, match="order names a row that is not there"):
-        call_with("Trainer.run", 1, order)
-    for name, _ in ORDERS - {("Trainer.run", 1)}:
+    for name, argument in ORDERS:
         with pytest.raises(ValueError, match="order names a row that is not there"):
-            call_with(name, 3, order)
+            call_with(name, argument, order)
     with pytest.raises(ValueError, match="order names a row that is not there"):
         rows().copy_values(order, empty(6, V))
 

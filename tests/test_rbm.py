@@ -18,6 +18,7 @@ import pytest
 import reference as ref
 import scipy.sparse
 import sklearn.neural_network
+from scipy.special import expit
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
@@ -131,10 +132,11 @@ def test_rows_are_visited_in_their_order_unless_shuffled(X):
 
 def test_random_state_repeats_or_differs(X):
     assert_same_fit(small(random_state=5).fit(X), small(random_state=5).fit(X))
-    generator = np.random.RandomState(5)
-    assert_same_fit(small(random_state=generator).fit(X), small(random_state=5).fit(X))
-    again = small(random_state=generator).fit(X)  # the generator has moved on
-    assert not np.array_equal(again.components_, small(random_state=5).fit(X).components_)
+    generator, own = np.random.RandomState(5), {"l2": 1e-4}  # not a parameter of scikit-learn's
+    fits = [small(random_state=state, **own).fit(X) for state in (generator, 5)]
+    assert_same_fit(*fits)
+    again = small(random_state=generator, **own).fit(X)  # the generator has moved on
+    assert not np.array_equal(again.components_, fits[0].components_)
     fresh = [small(random_state=None).fit(X).components_ for _ in range(2)]
     assert not np.array_equal(*fresh)
 
@@ -596,15 +598,45 @@ BAD_ROWS = {
 }
 
 
-@pytest.mark.parametrize("bad, error, message", BAD_ROWS.values(), ids=BAD_ROWS.keys())
+OUTSIDE = ("above", "just above", "below", "int", "uint8", "sparse above", "sparse below")
+
+
 @pytest.mark.parametrize(
-    "method", ["fit", "partial_fit", "transform", "reconstruct", "gibbs", "free_energy", "score"]
+    "method, case",
+    [
+        *(
+            (method, case)
+            for method in ("fit", "partial_fit", "reconstruct", "gibbs")
+            for case in BAD_ROWS
+        ),
+        *(
+            (method, case)
+            for method in ("transform", "free_energy", "score")
+            for case in BAD_ROWS
+            if case not in (*OUTSIDE, "sparse duplicates")
+        ),
+    ],
 )
-def test_bad_rows_are_refused_and_change_nothing(rbm, method, bad, error, message):
+def test_bad_rows_are_refused_and_change_nothing(rbm, method, case):
+    bad, error, message = BAD_ROWS[case]
     before = copy.deepcopy(vars(rbm))
     with pytest.raises(error, match=message):
         getattr(rbm, method)(bad)
     assert_unchanged(rbm, before)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, scipy.sparse.csr_array, np.float32, np.int64])
+def test_what_is_only_computed_takes_any_values(rbm, kind):
+    """Test data scaled as training data were lie a little beyond their range."""
+    v = np.random.default_rng(0).normal(0.5, 2, (6, N_VISIBLE))
+    X = kind(v)
+    v = X.toarray() if scipy.sparse.issparse(X) else np.float64(X)
+    x = v @ rbm.components_.T + rbm.intercept_hidden_
+    # float32 sums of 13 products of size 4: errors of 1e-6, of the free energy's some more.
+    np.testing.assert_allclose(rbm.transform(X), expit(x), atol=1e-5)
+    F = -v @ rbm.intercept_visible_ - np.logaddexp(0, x).sum(axis=1)
+    np.testing.assert_allclose(rbm.free_energy(X), F, rtol=1e-5, atol=1e-4)
+    assert np.all(np.isfinite(rbm.score_samples(X)))
 
 
 @pytest.mark.parametrize("bad, error, message", BAD_ROWS.values(), ids=BAD_ROWS.keys())

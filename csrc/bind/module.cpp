@@ -40,5 +40,6 @@ PYBIND11_MODULE(_core, m) {
     bind::add_elementwise(m);
     bind::add_rows(m);
     bind::add_rbm(m);
+    bind::add_sequential(m);
     bind::add_network(m);
 }

@@ -130,6 +130,16 @@ struct AdamRule {
     float decay;  // added to the gradient, times w
 };
 
+// Some rows of a matrix, each with a factor.
+template <class T>
+struct WeightedRows {
+    const std::int32_t* index;
+    const T* weight;
+    Index count;
+    T* rows;
+    Index stride;
+};
+
 struct Kernels {
     // ---- bits.inc: states as bits ----
     // Positions of the ones of a row, ascending; returns how many. `out` has room for n rounded up to 64: places past
@@ -156,6 +166,7 @@ struct Kernels {
 
     // ---- activation.inc: elementwise functions; in and out may be the same array ----
     void (*sigmoid_f32)(const float* x, Index n, float* out);
+    void (*sigmoid_f64)(const double* x, Index n, double* out);
     void (*softplus_f32)(const float* x, Index n, float* out);
     // d[i] *= y[i]·(1 − keep·y[i]): the slope of σ where y is its value, multiplied by 1/keep or by zero (dropout).
     void (*multiply_by_slope_f32)(const float* y, Index n, float keep, float* d);
@@ -247,6 +258,19 @@ struct Kernels {
     // sums[j] += m[r][j]² over the rows of m; and m[r][j] *= factor[j].
     void (*add_squares_f32)(View<const float> m, float* sums);
     void (*scale_columns_f32)(const float* factor, View<float> m);
+
+    // ---- sequential.inc: the n weights of one visible unit; not the same bits on every level ----
+    // w += (Σ weight·row over the positive terms − the same over the negative ones)·rate.
+    void (*step_unit_f32)(float* w, Index n, const WeightedRows<float>& positive, const WeightedRows<float>& negative,
+                          float rate);
+    void (*step_unit_f64)(double* w, Index n, const WeightedRows<double>& positive,
+                          const WeightedRows<double>& negative, double rate);
+    // row += weight·w for all rows named.
+    void (*spread_unit_f32)(const float* w, Index n, const WeightedRows<float>& to);
+    void (*spread_unit_f64)(const double* w, Index n, const WeightedRows<double>& to);
+    // x[r] = w·h[r]
+    void (*multiply_unit_f32)(const float* w, View<const float> h, float* x);
+    void (*multiply_unit_f64)(const double* w, View<const double> h, double* x);
 };
 
 // The table of the level in use, or of a given one.

@@ -49,41 +49,49 @@ Index Rows::list_ones(Index row, Index first, Index last, std::int32_t* out) con
     }
 }
 
-Index Rows::list_values(Index row, Index first, Index last, std::int32_t* index, float* values) const {
+template <class T>
+Index Rows::list_values(Index row, Index first, Index last, std::int32_t* index, T* values) const {
     const auto stored = [&](const auto* data) {
         const auto [begin, end] = stored_between(row, first, last);
         Index count = 0;
         for (const std::int32_t* i = begin; i < end; ++i) {
             index[count] = *i - static_cast<std::int32_t>(first);
-            values[count] = static_cast<float>(data[i - indices_]);
+            values[count] = static_cast<T>(data[i - indices_]);
+            count += values[count] != 0;
+        }
+        return count;
+    };
+    const auto dense = [&](const auto* data) {
+        Index count = 0;
+        for (Index i = first; i < last; ++i) {
+            index[count] = static_cast<std::int32_t>(i - first);
+            values[count] = static_cast<T>(data[i]);
             count += values[count] != 0;
         }
         return count;
     };
     switch (kind_) {
         case Kind::f32:
-            return kernels().list_values_f32(view<float>().row(row) + first, last - first, index, values);
-        case Kind::f64: {
-            const double* from = view<double>().row(row);
-            Index count = 0;
-            for (Index i = first; i < last; ++i) {
-                index[count] = static_cast<std::int32_t>(i - first);
-                values[count] = static_cast<float>(from[i]);
-                count += values[count] != 0;
-            }
-            return count;
-        }
+            if constexpr (std::is_same_v<T, float>)
+                return kernels().list_values_f32(view<float>().row(row) + first, last - first, index, values);
+            else
+                return dense(view<float>().row(row));
+        case Kind::f64:
+            return dense(view<double>().row(row));
         case Kind::sparse_f32:
             return stored(static_cast<const float*>(data_));
         case Kind::sparse_f64:
             return stored(static_cast<const double*>(data_));
         default: {
             const Index count = list_ones(row, first, last, index);
-            std::fill_n(values, count, 1.0f);
+            std::fill_n(values, count, T{1});
             return count;
         }
     }
 }
+
+template Index Rows::list_values(Index, Index, Index, std::int32_t*, float*) const;
+template Index Rows::list_values(Index, Index, Index, std::int32_t*, double*) const;
 
 std::pair<const std::int32_t*, const std::int32_t*> Rows::stored_between(Index row, Index first, Index last) const {
     const std::int32_t *begin = indices_ + indptr_[row], *end = indices_ + indptr_[row + 1];

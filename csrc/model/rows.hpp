@@ -29,7 +29,8 @@ class Rows {
     // The same for units first … last − 1, counted from `first`, which is a multiple of 64.
     Index list_ones(Index row, Index first, Index last, std::int32_t* out) const;
     // Positions and values of what is not zero in any row, likewise; returns how many.
-    Index list_values(Index row, Index first, Index last, std::int32_t* index, float* values) const;
+    template <class T>
+    Index list_values(Index row, Index first, Index last, std::int32_t* index, T* values) const;
     // The words of a row of bits; null for rows of another form.
     const std::uint64_t* words(Index row) const {
         return kind_ == Kind::bits ? view<std::uint64_t>().row(row) : nullptr;
@@ -61,6 +62,9 @@ class Rows {
     const Index* indptr_ = nullptr;
     const std::int32_t* indices_ = nullptr;
 };
+
+extern template Index Rows::list_values(Index, Index, Index, std::int32_t*, float*) const;
+extern template Index Rows::list_values(Index, Index, Index, std::int32_t*, double*) const;
 
 // Some rows of some data: row n is data row order[begin + n], or begin + n where there is no order.
 struct Batch {

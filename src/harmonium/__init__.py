@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from harmonium.classifier import DBNClassifier, SoftmaxRegression
     from harmonium.dbn import DBN
     from harmonium.model_file import load
+    from harmonium.patch import patch_sklearn, unpatch_sklearn
     from harmonium.rbm import BernoulliRBM
 
 __all__ = [
@@ -29,7 +30,9 @@ __all__ = [
     "datasets",
     "load",
     "ops",
+    "patch_sklearn",
     "plotting",
+    "unpatch_sklearn",
 ]
 
 _MODULE_OF = {
@@ -39,6 +42,8 @@ _MODULE_OF = {
     "DeepAutoencoder": "harmonium.autoencoder",
     "SoftmaxRegression": "harmonium.classifier",
     "load": "harmonium.model_file",
+    "patch_sklearn": "harmonium.patch",
+    "unpatch_sklearn": "harmonium.patch",
 }
 _MODULES = ("callbacks", "datasets", "ops", "plotting")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from harmonium.engine.protocol import Array, Bits, Float32
+from harmonium.engine.protocol import Array, Bits
 
 WORD = 64  # units per word of packed bits
-LINE = 16  # float32 values per cache line
+LINE_BYTES = 64  # of a cache line
 
 BINARY_DTYPES = (np.dtype(bool), np.dtype(np.uint8))
 PACKED = np.dtype(np.uint64)
@@ -129,16 +129,17 @@ def empty_bits(n_rows: int, n_units: int) -> Bits:
     return np.zeros((n_rows, words_for(n_units)), np.uint64)
 
 
-def copy_in_lines(W: Array) -> Float32:
-    """Return a float32 copy whose rows begin at cache lines, an odd number of them apart.
+def copy_in_lines(W: Array, dtype: np.dtype[Any] = FLOAT32) -> Array:
+    """Return a copy whose rows begin at cache lines, an odd number of them apart.
 
     Training reads and writes all of W again and again: 3 to 5 % faster so, for at most two lines
     of memory more per row.
     """
     n_rows, n_cols = W.shape
-    stride = (-(-n_cols // LINE) | 1) * LINE
-    memory = np.zeros(n_rows * stride + LINE, np.float32)
-    first = -memory.ctypes.data // memory.itemsize % LINE
+    line = LINE_BYTES // np.dtype(dtype).itemsize
+    stride = (-(-n_cols // line) | 1) * line
+    memory = np.zeros(n_rows * stride + line, dtype)
+    first = -memory.ctypes.data // memory.itemsize % line
     copy = memory[first : first + n_rows * stride].reshape(n_rows, stride)[:, :n_cols]
     copy[...] = W
     return copy

@@ -98,6 +98,25 @@ class Rbm:
         dc: _Float32,
     ) -> None: ...
 
+class SequentialTrainer64:
+    def __init__(self, W: _Array, b: _Array, c: _Array, chains: _Bits, n_threads: int) -> None: ...
+    @property
+    def rows_done(self) -> int: ...
+    @property
+    def numbers_per_update(self) -> int: ...
+    def run(
+        self,
+        rows: Rows,
+        order: NDArray[np.int64] | None,
+        begin: int,
+        count: int,
+        batch_size: int,
+        learning_rate: float,
+        uniform: _Float64,
+    ) -> None: ...
+
+class SequentialTrainer32(SequentialTrainer64): ...
+
 class Trainer:
     def __init__(
         self,

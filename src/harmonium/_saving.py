@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from typing import Any
 
@@ -14,6 +15,13 @@ class SavedEstimator:
 
     # Parameters that a resumed training can't change.
     _fixed_by_training: tuple[str, ...] = ()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Pickles of versions with fewer parameters: what they lack has its default.
+        parameters = inspect.signature(type(self)).parameters
+        super().__setstate__(  # type: ignore[misc]
+            {name: parameter.default for name, parameter in parameters.items()} | state
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model, with all that training needs to go on, to a safetensors file.

@@ -29,17 +29,24 @@ class Units:
 
 
 def validate_units(
-    estimator: Any, X: Any, engine: Engine, *, reset: bool = False, name: str = "X"
+    estimator: Any,
+    X: Any,
+    engine: Engine,
+    *,
+    reset: bool = False,
+    name: str = "X",
+    only_units: bool = True,
 ) -> Units:
     """Validate rows of visible units as scikit-learn does, and that they lie in [0, 1].
 
-    Results are float32 for float32, bool and uint8 input, float64 for everything else.
+    Or, without `only_units`, that they are finite: for what is computed from any values. Results
+    are float32 for float32, bool and uint8 input, float64 for everything else.
 
     Raises
     ------
     ValueError
         X is empty, not two-dimensional, of another width than the estimator's, or holds NaN,
-        infinities or values outside [0, 1].
+        infinities or (with `only_units`) values outside [0, 1].
     TypeError
         X is not an array of numbers.
     """
@@ -52,7 +59,9 @@ def validate_units(
     except ValueError:
         with _named(name):
             validate(reset=False, ensure_all_finite=True)  # says so in scikit-learn's words
-        raise
+        if only_units:
+            raise
+    return _reals_of(engine, checked)
 
 
 def validate_reals(
@@ -64,6 +73,10 @@ def validate_reals(
     """
     with _named(name):
         X = validate_data(estimator, X, accept_sparse="csr", dtype="numeric", reset=reset)
+    return _reals_of(engine, X)
+
+
+def _reals_of(engine: Engine, X: Any) -> Units:
     dtype = _result_dtype(X.dtype)
     if X.dtype not in (np.float32, np.float64):
         X = X.astype(np.float64 if X.dtype.kind == "f" else np.float32)
@@ -88,9 +101,10 @@ def _named(name: str) -> Iterator[None]:
 
 
 def units_of_array(engine: Engine, X: Any, n_units: int, name: str) -> Units:
-    """Validate rows that are not the estimator's features: hidden units."""
-    X = np.asarray(X)
-    if X.ndim != 2 or len(X) == 0 or X.shape[1] != n_units or X.dtype.kind not in "biuf":
+    """Validate rows, dense or sparse, that are not checked as features: hidden units, say."""
+    if not scipy.sparse.issparse(X):
+        X = np.asarray(X)
+    if X.ndim != 2 or X.shape[0] == 0 or X.shape[1] != n_units or X.dtype.kind not in "biuf":
         raise ValueError(
             f"{name} must be a two-dimensional array of numbers with {n_units} columns and at "
             f"least one row; got {X.dtype} of shape {X.shape}"

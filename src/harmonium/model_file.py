@@ -161,8 +161,13 @@ def _write_rbm(rbm: BernoulliRBM, arrays: Arrays, prefix: str) -> Header:
     if rbm._velocity is not None:
         for name, array in zip(_VELOCITIES, rbm._velocity, strict=True):
             arrays[prefix + name] = array
+    generator = None
+    if rbm._generator_state is not None:
+        generator = dict(rbm._generator_state)
+        arrays[prefix + "generator"] = generator.pop("key")
     return {
         "parameters": _plain_parameters(rbm, rbm.n_iter_ - 1),
+        "generator": generator,
         "n_iter": rbm.n_iter_,
         "history": rbm.history_,
         "seed": str(rbm._seed),  # beyond the integers JSON readers keep exactly
@@ -198,6 +203,9 @@ def _read_rbm(arrays: Arrays, header: Header, prefix: str) -> BernoulliRBM:
     rbm._rows_done = header["rows_done"]
     rbm._n_sampled = header["n_sampled"]
     rbm._n_labels = header["n_labels"]
+    generator = header.get("generator")
+    if generator is not None:
+        rbm._generator_state = generator | {"key": arrays[prefix + "generator"]}
     rbm._velocity = tuple(read[name] for name in _VELOCITIES) if has_velocity else None
     return rbm
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from harmonium import sequential
 from harmonium._arrays import copy_in_lines, empty_bits
 from harmonium._checks import check_bool, check_integer, check_real, check_verbose, check_word
 from harmonium._pace import draw_by_bias, run_chains
@@ -22,6 +24,7 @@ from harmonium._random import (
     seed_from,
 )
 from harmonium._saving import SavedEstimator
+from harmonium._scikit_learn import ScikitLearnMethods
 from harmonium._visible import Units, draw_rows, mean_of, units_of_array, validate_units
 from harmonium.callbacks import Callback, CallbackList
 from harmonium.engine import get_engine
@@ -34,6 +37,7 @@ from harmonium.engine.protocol import (
     Machine,
     Rows,
     TrainingArrays,
+    Updates,
 )
 from harmonium.rbm_training import EpochRows, RbmPlan, RbmState, RbmTraining
 from harmonium.training import check_learning_rate, check_momentum, divergence, value_at
@@ -42,7 +46,11 @@ __all__ = ["BernoulliRBM"]
 
 
 class BernoulliRBM(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, SavedEstimator, BaseEstimator
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ScikitLearnMethods,
+    SavedEstimator,
+    BaseEstimator,
 ):
     """Bernoulli restricted Boltzmann machine.
 
@@ -68,8 +76,12 @@ class BernoulliRBM(
     verbose : int, default=0
         If not 0, print a line per epoch.
     random_state : int, RandomState instance or None, default=None
-        Seeds everything. An int gives the same result every time. Initial weights are those
-        scikit-learn draws; all other numbers are counter-based (Philox).
+        Seeds everything. With an int, the same result every time: initial weights are those
+        scikit-learn draws, all other numbers are counter-based (Philox). With a RandomState
+        instance and none of the parameters below up to `precision`, all numbers are drawn from that
+        very generator, in scikit-learn's order, in the dtype of X: results agree with that class's
+        (docs/migration.md), at some of the speed. With other parameters an instance is a source of
+        seeds.
     algorithm : {"pcd", "cd"}, default="pcd"
         Persistent contrastive divergence (Tieleman 2008), also called stochastic maximum
         likelihood, or contrastive divergence (Hinton 2002).
@@ -169,6 +181,22 @@ class BernoulliRBM(
     _rows_done: int = 0
     _n_sampled: int = 0
     _velocity: tuple[Array, ...] | None = None
+    # The state of the generator that training drew from, if it did (`sequential.save_generator`).
+    _generator_state: dict[str, Any] | None = None
+
+    # What scikit-learn's class does too: only so can numbers be drawn in its order.
+    _shared_with_scikit_learn: ClassVar[dict[str, Any]] = {
+        "algorithm": "pcd",
+        "n_gibbs_steps": 1,
+        "n_chains": None,
+        "momentum": 0,
+        "l1": 0,
+        "l2": 0,
+        "inputs": "mean",
+        "shuffle": False,
+        "init": "normal",
+        "precision": "auto",
+    }
 
     # So many of the visible units, the last, are a softmax group: the top of a DBN with labels.
     _n_labels: int = 0
@@ -284,7 +312,14 @@ class BernoulliRBM(
         `rows_of` gives an epoch's rows; `data` are those of the first, and `watchers` look on with
         the estimator's own callbacks.
         """
-        state = self._initial_state(data) if saved is None else saved._state()
+        rng = self._rng
+        if saved is None:
+            state = self._initial_state(data)
+        elif rng is None or saved._generator_state is None:
+            state = saved._state()
+        else:
+            state = saved._state(saved.components_.dtype)
+            sequential.restore_generator(rng, saved._generator_state)
         self._n_sampled = 0 if saved is None else saved._n_sampled
 
         epoch_rows = rows_of
@@ -300,9 +335,26 @@ class BernoulliRBM(
 
         callbacks = CallbackList([*CallbackList(self.callbacks).callbacks, *watchers])
         title = title or type(self).__name__
-        return RbmTraining(
-            self, engine, self._plan(), state, epoch_rows, held_out, publish, callbacks, title
-        )
+        plan, trainer = self._plan(), self._trainer(engine, state, rng)
+        run = (self, engine, plan, state, trainer, epoch_rows, held_out, publish, callbacks, title)
+        return RbmTraining(*run) if rng is None else sequential.SequentialTraining(*run, rng=rng)
+
+    @property
+    def _rng(self) -> np.random.RandomState | None:
+        """The generator that numbers are drawn from in scikit-learn's order, if they are."""
+        if not isinstance(self.random_state, np.random.RandomState):
+            return None
+        shared = self._shared_with_scikit_learn.items()
+        is_shared = all(getattr(self, name) == value for name, value in shared)
+        return self.random_state if is_shared else None
+
+    def _trainer(
+        self, engine: Engine, state: RbmState, rng: np.random.RandomState | None
+    ) -> Updates:
+        if rng is not None:
+            return sequential.GeneratorTrainer(engine, state.arrays, rng)
+        plan = self._plan()
+        return engine.trainer(state.arrays, plan.rule(state.seed), plan.precision)
 
     def partial_fit(self, X: Any, y: Any = None) -> BernoulliRBM:
         """Make one update, with all the rows of X as its minibatch.
@@ -327,16 +379,24 @@ class BernoulliRBM(
         is_first = not hasattr(self, "components_")
         with self._features_kept_on_error():
             data = validate_units(self, X, engine, reset=is_first)
-            self._update_once(engine, data)
+            self._update_once(engine, data, self._rng)
         return self
 
-    def _update_once(self, engine: Engine, data: Units) -> None:
-        """Make one update, the first or another, with all rows of the data."""
+    def _update_once(
+        self, engine: Engine, data: Units, rng: np.random.RandomState | None = None
+    ) -> None:
+        """Make one update, the first or another, with all rows of the data.
+
+        On numbers of `rng`, if there is one, and then in the precision of the parameters.
+        """
         is_first = not hasattr(self, "components_")
-        state = self._initial_state(data) if is_first else self._state()
+        if is_first:
+            state = self._initial_state(data)
+        else:
+            state = self._state(np.float32 if rng is None else self.components_.dtype)
         plan = self._plan()
         state = self._with_chains_for(state, data.rows.n_rows)
-        trainer = engine.trainer(state.arrays, plan.rule(state.seed), plan.precision)
+        trainer = self._trainer(engine, state, rng)
         learning_rate = value_at("learning_rate", plan.learning_rate, state.epoch)
         momentum = value_at("momentum", plan.momentum, state.epoch)
         rows, n = data.rows, data.rows.n_rows
@@ -414,10 +474,13 @@ class BernoulliRBM(
         """Return the state before the first update, drawing what is random about it."""
         rng = check_generator(self.random_state)
         n_visible, n_hidden = data.rows.n_cols, self.n_components
+        is_sequential = self._rng is not None
+        dtype = data.dtype if is_sequential else np.dtype(np.float32)
         # scikit-learn's first draw, in its order, so that both start from the same weights.
-        W = copy_in_lines(rng.normal(0, 0.01, (n_hidden, n_visible)).T)
-        seed = seed_from(rng)
-        b = np.zeros(n_visible, np.float32)
+        W = copy_in_lines(rng.normal(0, 0.01, (n_hidden, n_visible)).T, dtype)
+        # Which draws no more before it trains.
+        seed = seed_from(copy.deepcopy(rng) if is_sequential else rng)
+        b = np.zeros(n_visible, dtype)
         if self.init == "data":
             # Units that are always on or off get the odds of half an exception.
             margin = 0.5 / data.n_rows
@@ -431,7 +494,7 @@ class BernoulliRBM(
         arrays = TrainingArrays(
             W,
             b,
-            np.zeros(n_hidden, np.float32),
+            np.zeros(n_hidden, dtype),
             empty_bits(n_chains, n_hidden),
             *self._velocities(W),
         )
@@ -447,9 +510,9 @@ class BernoulliRBM(
             np.zeros(n_hidden, np.float32),
         )
 
-    def _state(self) -> RbmState:
+    def _state(self, dtype: Any = np.float32) -> RbmState:
         """Return the state that the fitted attributes hold, in arrays of its own."""
-        W, b, c = self._parameters()
+        W, b, c = self._parameters(dtype)
         velocities: tuple[Any, ...] = self._velocities(W)
         if self._has_momentum and self._velocity is not None:
             W_velocity, b_velocity, c_velocity = self._velocity
@@ -457,7 +520,7 @@ class BernoulliRBM(
         chains = empty_bits(*self.h_samples_.shape)
         get_engine().pack(np.ascontiguousarray(self.h_samples_, np.float32), chains)
         return RbmState(
-            TrainingArrays(copy_in_lines(W), b.copy(), c.copy(), chains, *velocities),
+            TrainingArrays(copy_in_lines(W, dtype), b.copy(), c.copy(), chains, *velocities),
             self._seed,
             self.n_iter_,
             self._gibbs_steps,
@@ -481,6 +544,12 @@ class BernoulliRBM(
                 f"{os.fspath(path)} was trained on {saved.n_features_in_} features, but X has "
                 f"{self.n_features_in_}"
             )
+        if (saved._generator_state is None) != (self._rng is None):
+            whose = ("counter-based numbers", "numbers of a RandomState")
+            raise ValueError(
+                f"{os.fspath(path)} was trained on {whose[saved._generator_state is not None]}, "
+                f"but this estimator draws {whose[self._rng is not None]}"
+            )
         names, saved_names = (getattr(rbm, "feature_names_in_", None) for rbm in (self, saved))
         if names is not None and saved_names is not None and list(names) != list(saved_names):
             raise ValueError(f"{os.fspath(path)} was trained on other feature names than X has")
@@ -503,16 +572,18 @@ class BernoulliRBM(
         self._seed = state.seed
         self._gibbs_steps = state.steps
         self._rows_done = state.rows_done
+        rng = self._rng
+        self._generator_state = None if rng is None else sequential.save_generator(rng)
         self._velocity = None if velocity[0] is None else tuple(velocity)  # type: ignore[arg-type]
 
     # ---- the machine ----
 
-    def _parameters(self) -> tuple[Float32, Float32, Float32]:
+    def _parameters(self, dtype: Any = np.float32) -> tuple[Array, Array, Array]:
         """Return W, b and c as the engine takes them; copies only where dtype or layout differ."""
         return (
-            np.ascontiguousarray(self.components_.T, np.float32),
-            np.ascontiguousarray(self.intercept_visible_, np.float32),
-            np.ascontiguousarray(self.intercept_hidden_, np.float32),
+            np.ascontiguousarray(self.components_.T, dtype),
+            np.ascontiguousarray(self.intercept_visible_, dtype),
+            np.ascontiguousarray(self.intercept_hidden_, dtype),
         )
 
     def _ready(self) -> tuple[Engine, Machine]:
@@ -537,15 +608,21 @@ class BernoulliRBM(
         Parameters
         ----------
         X : array or sparse matrix of shape (n_samples, n_features)
-            Values in [0, 1].
+            Values in [0, 1]; others, as scaling by training data leaves a few, are taken as they
+            are.
 
         Returns
         -------
         ndarray of shape (n_samples, n_components)
             Of X's dtype where that is a float; float32 for bool and uint8, else float64.
         """
+        if self._rng is not None:
+            check_is_fitted(self)
+            return sequential.hidden_means(self, self._floats(X))
         engine, machine = self._ready()
-        data = validate_units(self, X, engine)
+        return self._hidden_means(machine, validate_units(self, X, engine, only_units=False))
+
+    def _hidden_means(self, machine: Machine, data: Units) -> Array:
         out = np.empty((data.n_rows, self._n_features_out), np.float32)
         machine.propup(data.rows, out)
         return out.astype(data.dtype, copy=False)
@@ -563,7 +640,9 @@ class BernoulliRBM(
         ndarray of shape (n_samples, n_features)
         """
         engine, machine = self._ready()
-        hidden = units_of_array(engine, H, self._n_features_out, "H")
+        return self._visible_means(machine, units_of_array(engine, H, self._n_features_out, "H"))
+
+    def _visible_means(self, machine: Machine, hidden: Units) -> Array:
         out = np.empty((hidden.n_rows, self._n_visible), np.float32)
         machine.propdown(hidden.rows, out)
         return out.astype(hidden.dtype, copy=False)
@@ -604,6 +683,10 @@ class BernoulliRBM(
         ndarray of bool of shape (n_samples, n_features)
         """
         check_integer("n_steps", n_steps, minimum=1, below=2**56)
+        rng = self._rng
+        if rng is not None:
+            check_is_fitted(self)
+            return sequential.gibbs(self, self._floats(v), n_steps, rng)
         engine, machine = self._ready()
         data = validate_units(self, v, engine, name="v")
         chains = self._run_chains(engine, machine, data, n_steps, *self._next_draws(n_steps))
@@ -695,7 +778,7 @@ class BernoulliRBM(
         Parameters
         ----------
         X : array or sparse matrix of shape (n_samples, n_features)
-            Values in [0, 1].
+            As for :meth:`transform`.
 
         Returns
         -------
@@ -703,7 +786,9 @@ class BernoulliRBM(
             In nats; log p(v) = -F(v) - log Z.
         """
         engine, machine = self._ready()
-        data = validate_units(self, X, engine)
+        return self._free_energies(machine, validate_units(self, X, engine, only_units=False))
+
+    def _free_energies(self, machine: Machine, data: Units) -> Array:
         out = np.empty(data.n_rows)
         machine.free_energy(data.rows, out)
         return out
@@ -714,16 +799,21 @@ class BernoulliRBM(
         Parameters
         ----------
         X : array or sparse matrix of shape (n_samples, n_features)
-            Values in [0, 1].
+            As for :meth:`transform`.
 
         Returns
         -------
         ndarray of float64 of shape (n_samples,)
             In nats. The flipped unit of a row depends on the fitted model's seed and the row's
-            number alone, so a repeated call gives the same scores.
+            number alone, so a repeated call gives the same scores; or, with a RandomState, is
+            drawn from that.
         """
+        rng = self._rng
+        if rng is not None:
+            check_is_fitted(self)
+            return sequential.score_samples(self, self._floats(X), rng)
         engine, machine = self._ready()
-        data = validate_units(self, X, engine)
+        data = validate_units(self, X, engine, only_units=False)
         out = np.empty(data.n_rows)
         machine.pseudo_likelihood(data.rows, self._draw_seed(), 0, 1, out)
         return out

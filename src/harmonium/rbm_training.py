@@ -22,6 +22,7 @@ from harmonium.engine.protocol import (
     Rows,
     TrainingArrays,
     TrainingRule,
+    Updates,
 )
 from harmonium.training import EpochLoop, Plan, TrainingState
 
@@ -132,7 +133,7 @@ class EpochRows:
 class RbmTraining(EpochLoop):
     """One run of contrastive divergence, from a state to a later one.
 
-    `rows_of` gives an epoch's rows, as many in all of them.
+    `rows_of` gives an epoch's rows, as many in all of them; `trainer` works on the state's arrays.
     """
 
     plan: RbmPlan
@@ -144,6 +145,7 @@ class RbmTraining(EpochLoop):
         engine: Engine,
         plan: RbmPlan,
         state: RbmState,
+        trainer: Updates,
         rows_of: Callable[[int], Rows],
         held_out: Rows | None,
         publish: Callable[[], None],
@@ -155,7 +157,7 @@ class RbmTraining(EpochLoop):
         self.rows_of = rows_of
         self.rows = rows_of(0)  # which are measured, by a resumed run too
         self.n_rows = self.rows.n_rows
-        self.trainer = engine.trainer(state.arrays, plan.rule(state.seed), plan.precision)
+        self.trainer = trainer
         self.updates_together = self.trainer.updates_a_pass(self.rows, plan.batch_size)
         self.monitor = None
         if plan.metrics or plan.verbose:
@@ -187,7 +189,7 @@ class RbmTraining(EpochLoop):
     def measure(self) -> dict[str, float]:
         if self.monitor is None:
             return {}
-        W, b, c = self.state.arrays[:3]
+        W, b, c = (array.astype(np.float32, copy=False) for array in self.state.arrays[:3])
         machine = self.engine.machine(W, b, c, self.plan.precision, self.plan.n_labels)
         return self.monitor.measure(machine, self.state.epoch)
 

@@ -174,6 +174,33 @@ class _CpuTrainer:
             self._core.run(rows, order, begin, count, batch_size, step, learning_rate, momentum)
 
 
+class _CpuSequentialTrainer:
+    def __init__(self, arrays: TrainingArrays, n_threads: int) -> None:
+        is_double = arrays.W.dtype == np.float64
+        kind = _core.SequentialTrainer64 if is_double else _core.SequentialTrainer32
+        self._core = kind(*arrays[:4], n_threads)
+
+    @property
+    def rows_done(self) -> int:
+        return self._core.rows_done
+
+    @property
+    def numbers_per_update(self) -> int:
+        return self._core.numbers_per_update
+
+    def run(
+        self,
+        rows: CoreRows,
+        order: Order | None,
+        begin: int,
+        count: int,
+        batch_size: int,
+        learning_rate: float,
+        uniform: NDArray[np.float64],
+    ) -> None:
+        self._core.run(rows, order, begin, count, batch_size, learning_rate, uniform)
+
+
 class _CpuNetwork:
     def __init__(self, layers: Sequence[LayerArrays], rule: NetworkRule, n_threads: int) -> None:
         self._core = _core.Network([tuple(layer) for layer in layers], *rule, n_threads)
@@ -276,6 +303,9 @@ class CpuEngine:
         self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision
     ) -> _CpuTrainer:
         return _CpuTrainer(arrays, rule, precision, self._n)
+
+    def sequential_trainer(self, arrays: TrainingArrays) -> _CpuSequentialTrainer:
+        return _CpuSequentialTrainer(arrays, self._n)
 
     def network(self, layers: Sequence[LayerArrays], rule: NetworkRule) -> _CpuNetwork:
         return _CpuNetwork(layers, rule, self._n)

@@ -56,11 +56,14 @@ class Chains(NamedTuple):
 
 
 class TrainingArrays(NamedTuple):
-    """What training changes, in place: parameters, chains, and velocities if there is momentum."""
+    """What training changes, in place: parameters, chains, and velocities if there is momentum.
 
-    W: Float32
-    b: Float32
-    c: Float32
+    float32 for a trainer; for a sequential one that, or float64.
+    """
+
+    W: Array
+    b: Array
+    c: Array
     chains: Bits
     W_velocity: Float32 | None = None
     b_velocity: Float32 | None = None
@@ -159,15 +162,12 @@ class Machine(Protocol):
     ) -> None: ...
 
 
-class Trainer(Protocol):
-    """Contrastive divergence on arrays it shares with the caller."""
+class Updates(Protocol):
+    """Contrastive divergence on arrays shared with the caller."""
 
     @property
     def rows_done(self) -> int:
         """How many rows all updates so far have seen."""
-
-    def copy_visible_states(self, out: Bits) -> None:
-        """Write the visible states of the last update's chains, one a row."""
 
     def updates_a_pass(self, rows: Rows, batch_size: int) -> int:
         """Return how many updates are taken into W at once.
@@ -190,6 +190,46 @@ class Trainer(Protocol):
         """Update once per minibatch of rows ``order[begin:begin + count]``.
 
         The first update's first Gibbs step has the number `step`.
+
+        Raises
+        ------
+        FloatingPointError
+            The parameters became infinite or not a number.
+        """
+
+
+class Trainer(Updates, Protocol):
+    """Updates whose numbers are counter-based."""
+
+    def copy_visible_states(self, out: Bits) -> None:
+        """Write the visible states of the last update's chains, one a row."""
+
+
+class SequentialTrainer(Protocol):
+    """Persistent contrastive divergence, one step, on uniform numbers that the caller drew.
+
+    In the precision of the arrays it shares with the caller, float32 or float64.
+    """
+
+    @property
+    def rows_done(self) -> int:
+        """How many rows all updates so far have seen."""
+
+    @property
+    def numbers_per_update(self) -> int:
+        """How many numbers an update uses up: one a unit and chain, visible units first."""
+
+    def run(
+        self,
+        rows: Rows,
+        order: Order | None,
+        begin: int,
+        count: int,
+        batch_size: int,
+        learning_rate: float,
+        uniform: NDArray[np.float64],
+    ) -> None:
+        """Update once per minibatch of rows ``order[begin:begin + count]``.
 
         Raises
         ------
@@ -259,4 +299,5 @@ class Engine(Protocol):
     def trainer(
         self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision
     ) -> Trainer: ...
+    def sequential_trainer(self, arrays: TrainingArrays) -> SequentialTrainer: ...
     def network(self, layers: Sequence[LayerArrays], rule: NetworkRule) -> Network: ...
