@@ -1,7 +1,6 @@
 #include "model/sequential.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/parallel.hpp"
 #include "kernels/kernels.hpp"
@@ -10,8 +9,8 @@
 namespace harmonium {
 namespace {
 
-// The kernels of each precision.
-struct Of {
+// The kernels, chosen by the type of their arguments.
+struct EitherPrecision {
     const Kernels& k = kernels();
     void sigmoid(float* x, Index n) const { k.sigmoid_f32(x, n, x); }
     void sigmoid(double* x, Index n) const { k.sigmoid_f64(x, n, x); }
@@ -126,7 +125,7 @@ void SequentialTrainer<T>::transpose(const Batch& minibatch, int share) {
 
 template <class T>
 void SequentialTrainer<T>::pass(int share, const Batch& minibatch, const double* uniform) {
-    const Of kernels;
+    const EitherPrecision kernels;
     const Range units = shares_.units(share);
     const Index rows = minibatch.count, chains = chains_.rows, n_hidden = w_.cols;
     Scratch& scratch = scratch_[static_cast<std::size_t>(share)];
@@ -181,14 +180,14 @@ void SequentialTrainer<T>::step_unit(Index i, Scratch& scratch) {
     const Index of_data = list_nonzero(data, rows, index, weight);
     const Index of_model = list_nonzero(model, chains, index + rows, weight + rows);
     std::fill_n(weight + rows, of_model, step_.chain_weight);
-    Of{}.step(w_.row(i), w_.cols, {index, weight, of_data, data_hidden_.data(), hidden_stride_},
-              {index + rows, weight + rows, of_model, model_hidden_.data(), hidden_stride_}, step_.rate);
+    EitherPrecision{}.step(w_.row(i), w_.cols, {index, weight, of_data, data_hidden_.data(), hidden_stride_},
+                           {index + rows, weight + rows, of_model, model_hidden_.data(), hidden_stride_}, step_.rate);
     b_[i] += step_.rate * (sum(data, rows) - step_.chain_weight * sum(model, chains));
 }
 
 template <class T>
 void SequentialTrainer<T>::finish_hidden(const double* uniform) {
-    const Of kernels;
+    const EitherPrecision kernels;
     const Index rows = step_.rows, chains = chains_.rows, n_hidden = w_.cols;
     const auto work = static_cast<double>((rows + chains) * n_hidden) * (4 + shares_.count());
     parallel_ranges(ceil_div(n_hidden, line), threads_for(work, n_threads_), [&](Index begin, Index end, int) {

@@ -1,0 +1,1 @@
+"""Interfaces of other libraries: those of the deep-learning tutorials (:mod:`.tutorial`)."""
