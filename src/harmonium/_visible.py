@@ -152,11 +152,15 @@ def _sparse_rows(engine: Engine, X: Any, name: str) -> Rows:
     return engine.rows_of_sparse(X, is_binary)
 
 
+_ROUNDING = 1e-6
+"""What scaling to [0, 1] may leave beyond it: scikit-learn's MinMaxScaler gives 1 + 2⁻⁵²."""
+
+
 def _require_range(values: Array, name: str) -> None:
     if values.size == 0:
         return
     low, high = values.min(), values.max()
-    if not (low >= 0 and high <= 1):  # so that NaN is caught
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # so that NaN is caught
         kind = "0 or 1" if values.dtype.kind in "iu" else "in [0, 1]"
         # The first words are the ones scikit-learn's checks look for.
         reason = f"Negative values in data passed to {name}: it" if low < 0 else name

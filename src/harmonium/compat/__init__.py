@@ -1,1 +1,1 @@
-"""Interfaces of other libraries: those of the deep-learning tutorials (:mod:`.tutorial`)."""
+"""Adapters: the interfaces of other RBM and DBN libraries, on harmonium's kernels."""
