@@ -137,7 +137,7 @@ void multiply(const py::array& a, const py::array& b, const py::array& out, int 
     require_shape(c, va.rows, vb.cols, "out");
     require_blas();
     py::gil_scoped_release release;
-    sgemm(Transpose::no, Transpose::no, 1.0f, va, vb, 0.0f, c, resolve_threads(n_threads));
+    sgemm(va, vb, c, resolve_threads(n_threads));
 }
 
 py::array_t<std::uint32_t> philox(const py::array_t<std::uint32_t, py::array::c_style>& counters, std::uint64_t seed) {

@@ -43,11 +43,6 @@ void require_labels(const Parameters& p, Index n_labels) {
     require(n_labels >= 0 && n_labels <= p.w.rows, "n_labels must be from 0 to the number of visible units");
 }
 
-// BLAS must be there before the GIL is released.
-void require_blas_for(const Rbm& rbm, const Rows& rows) {
-    if (!rbm.takes_integer_path(rows)) require_blas();
-}
-
 void require_inputs(const Rbm& rbm, Direction d, const Rows& rows) {
     require(rows.cols() == rbm.inputs(d), "the rows do not have the machine's number of units");
 }
@@ -58,7 +53,6 @@ void propagate(PyRbm& self, Direction d, const PyRows& data, const py::array& ou
     require_inputs(rbm, d, rows);
     const auto to = matrix_view<float>(out, "out");
     require_shape(to, rows.rows(), rbm.outputs(d), "out");
-    require_blas_for(rbm, rows);
     Working working(self.mutex);
     if (probabilities) {
         HalfStep step;
@@ -79,7 +73,6 @@ void draw_states(PyRbm& self, Direction d, const PyRows& data, const py::array& 
     require(half.states.rows == data.rows.rows(), "out must have a row for each of the rows");
     half.draw = {seed, step, stream};
     half.row0 = row0;
-    require_blas_for(rbm, data.rows);
     Working working(self.mutex);
     half_step(rbm, d, all_of(data.rows), half);
 }
@@ -103,7 +96,6 @@ void gibbs(PyRbm& self, const py::object& start, const py::array& v, const py::a
     require(n_steps >= 0, "n_steps must not be negative");
     Rbm& rbm = self.rbm;
     const Chains chains = chain_views(rbm, v, h, pv, ph);
-    if (rbm.precision() == Precision::float32) require_blas();
     if (start.is_none()) {
         Working working(self.mutex);
         gibbs_from_hidden(rbm, n_steps, seed, step, row0, chains);
@@ -112,7 +104,6 @@ void gibbs(PyRbm& self, const py::object& start, const py::array& v, const py::a
     const Rows& rows = py::cast<const PyRows&>(start).rows;
     require_inputs(rbm, Direction::up, rows);
     require(rows.rows() == chains.v.rows, "start and v must have the same number of rows");
-    require_blas_for(rbm, rows);
     Working working(self.mutex);
     gibbs_from_visible(rbm, all_of(rows), n_steps, seed, step, row0, chains);
 }
@@ -131,7 +122,6 @@ void cd_gradient(PyRbm& self, const PyRows& data, const py::array& chains, Index
     require_shape(w_out, rbm.n_visible(), rbm.n_hidden(), "dW");
     float* b_out = vector_view<float>(db, rbm.n_visible(), "db");
     float* c_out = vector_view<float>(dc, rbm.n_hidden(), "dc");
-    require_blas_for(rbm, rows);
 
     Working working(self.mutex);
     ContrastiveDivergence::require_finite_biases(rbm);
@@ -175,7 +165,6 @@ void add_machine(py::module_& m) {
                  const Rows& v = data.rows;
                  require_inputs(self.rbm, Direction::up, v);
                  double* to = vector_view<double>(out, v.rows(), "out");
-                 require_blas_for(self.rbm, v);
                  Working working(self.mutex);
                  free_energy(self.rbm, all_of(v), to);
              })
@@ -187,7 +176,6 @@ void add_machine(py::module_& m) {
                  require(self.rbm.labels().begin >= 1, "there is no unit to flip");
                  require(n_flips >= 1 && n_flips <= 4096, "n_flips must be between 1 and 4096");
                  double* to = vector_view<double>(out, v.rows(), "out");
-                 require_blas_for(self.rbm, v);
                  Working working(self.mutex);
                  pseudo_likelihood(self.rbm, all_of(v), seed, step, n_flips, to);
              })
@@ -216,7 +204,6 @@ void add_trainer(py::module_& m) {
                      state.c_velocity = vector_view<float>(py::cast<py::array>(c_velocity), n_hidden, "c_velocity");
                  }
                  const Precision which = parse_precision(precision);
-                 if (which == Precision::float32) require_blas();
                  const TrainingOptions options{n_gibbs_steps, persistent, l1, l2, seed, n_labels};
                  return std::make_unique<PyTrainer>(p, state, options, which, n_threads);
              }),
@@ -252,7 +239,6 @@ void add_trainer(py::module_& m) {
                 require_inputs(self.trainer.rbm(), Direction::up, rows);
                 const Batch batch = batch_of(data, order, begin, count, batch_size);
                 self.trainer.require_chains(std::min(batch_size, count));
-                require_blas_for(self.trainer.rbm(), rows);
                 Working working(self.mutex);
                 self.trainer.run(batch, batch_size, step, learning_rate, momentum);
             },

@@ -273,9 +273,9 @@ void ContrastiveDivergence::begin_weight_steps(double rate, int n_threads) {
     a_negative_ = negative_.factor(rate);
     dense_ = {};
     if (positive_.is_listed()) return;
-    dense_ = {dense_step_.reserve(n_visible_ * n_hidden_), n_visible_, n_hidden_, n_hidden_};
-    positive_.add_product(a_positive_, 0.0f, dense_, n_threads);
-    if (!negative_.is_integer()) negative_.add_product(-a_negative_, 1.0f, dense_, n_threads);
+    dense_ = {dense_step_.reserve_zeros(n_visible_ * n_hidden_), n_visible_, n_hidden_, n_hidden_};
+    positive_.add_product(a_positive_, dense_, n_threads);
+    if (!negative_.is_integer()) negative_.add_product(-a_negative_, dense_, n_threads);
 }
 
 std::uint32_t ContrastiveDivergence::moving(int share, Index first, Index last) const {

@@ -118,9 +118,15 @@ void Phase::sum_products(const ValueLists& values, Index units, Index block, flo
     kernels().sum_values_f32(values, 0, units, {probabilities_.data() + j0, rows_, cols, n_hidden_}, sums);
 }
 
-void Phase::add_product(float alpha, float beta, View<float> step, int n_threads) const {
-    sgemm(Transpose::yes, Transpose::no, alpha, {visible_.data(), rows_, n_visible_, n_visible_},
-          {probabilities_.data(), rows_, n_hidden_, n_hidden_}, beta, step, n_threads);
+void Phase::add_product(float factor, View<float> step, int n_threads) {
+    const Index n = rows_ * n_hidden_;
+    float* scaled = scaled_.reserve(n);  // rather than the sums, of which there are more
+    for (Index k = 0; k < n; ++k) scaled[k] = factor * probabilities_[k];
+    const View<const float> p{scaled, rows_, n_hidden_, n_hidden_};
+    parallel_ranges(
+        n_visible_, threads_for(static_cast<double>(n * n_visible_), n_threads), [&](Index begin, Index end, int) {
+            kernels().multiply_f32({visible_.data() + begin, 1, n_visible_, p, step.row_range(begin, end), 1.0f});
+        });
 }
 
 }  // namespace harmonium

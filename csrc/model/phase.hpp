@@ -67,8 +67,8 @@ class Phase {
     double sum_visible(Index unit) const;
     // Σ_n v_ni·p_nj of some units and one block, from lists of what is not zero.
     void sum_products(const ValueLists& values, Index units, Index block, float* sums) const;
-    // As one product: step = alpha·vᵀp + beta·step.
-    void add_product(float alpha, float beta, View<float> step, int n_threads) const;
+    // As one product: step += factor·vᵀp.
+    void add_product(float factor, View<float> step, int n_threads);
 
   private:
     struct Share {
@@ -86,7 +86,7 @@ class Phase {
     std::int32_t largest_ = 0;
     bool is_negated_ = false;
     // Float32 path: matrices.
-    Buffer<float> probabilities_, visible_;
+    Buffer<float> probabilities_, visible_, scaled_;
 };
 
 }  // namespace harmonium

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "core/blas.hpp"
 #include "core/parallel.hpp"
 #include "kernels/kernels.hpp"
 #include "model/rbm.hpp"
@@ -141,6 +140,30 @@ class ValueListBuffer {
     ValueLists lists_{};
 };
 
+// Rows of real values as a matrix, and the sums of a strip of them.
+class DenseBuffer {
+  public:
+    // Rows first … first + n − 1 of a batch: where they lie, if they can be read there.
+    View<const float> values(const Batch& batch, Index first, Index n) {
+        const View<const float> all = batch.order ? View<const float>{} : batch.rows.as_f32();
+        if (!all.empty()) return all.row_range(batch.begin + first, batch.begin + first + n);
+        const Index cols = batch.rows.cols();
+        float* to = values_.reserve(n * cols);
+        for (Index r = 0; r < n; ++r) batch.rows.copy_values(batch.row(first + r), to + r * cols);
+        return {to, n, cols, cols};
+    }
+    // Room for a block of n rows' sums.
+    float* sums(Index n) { return sums_.reserve(n * block_width); }
+
+    static DenseBuffer& of_this_thread() {
+        thread_local DenseBuffer buffer;
+        return buffer;
+    }
+
+  private:
+    Buffer<float> values_, sums_;
+};
+
 // How the tiles of a product are dealt to threads. The one place that decides; the results are the same either way.
 struct Split {
     int by_rows, by_blocks;
@@ -270,39 +293,35 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, const Pass
         deal(split, batch.count, blocks, strips);
         return;
     }
-    // Real values: a strip of rows at a time through sgemm, large enough for the BLAS to run at its full speed.
-    constexpr Index gemm_rows = 1024;
+    // Real values: strips of rows, blocks of weights, as with bits.
+    const View<const float> w = rbm.parameters().w;
     const Index inputs = rbm.inputs(direction), outputs = rbm.outputs(direction);
     const Index blocks = ceil_div(outputs, block_width);
-    const View<const float> all = batch.order ? View<const float>{} : batch.rows.as_f32();
-    for (Index strip = 0; strip < batch.count; strip += gemm_rows) {
-        const Index n = std::min(gemm_rows, batch.count - strip);
-        View<const float> x =
-            all.empty() ? View<const float>{} : all.row_range(batch.begin + strip, batch.begin + strip + n);
-        if (all.empty()) {
-            float* to = rbm.scratch().inputs.reserve(n * inputs);
-            parallel_ranges(n, threads_for(static_cast<double>(n * inputs), pass.n_threads),
-                            [&](Index begin, Index end, int) {
-                                for (Index r = begin; r < end; ++r)
-                                    batch.rows.copy_values(batch.row(strip + r), to + r * inputs);
-                            });
-            x = {to, n, inputs, inputs};
-        }
-        const View<float> y{rbm.scratch().products.reserve(n * outputs), n, outputs, outputs};
-        sgemm(Transpose::no, direction == Direction::up ? Transpose::no : Transpose::yes, 1.0f, x, rbm.parameters().w,
-              0.0f, y, pass.n_threads);
-        const int n_threads = threads_for(4.0 * static_cast<double>(n * outputs), pass.n_threads);
-        parallel_ranges(ceil_div(n, tile_rows), n_threads, [&](Index begin, Index end, int) {
-            alignas(64) float tile[tile_rows * block_width];
-            for (Index row = begin * tile_rows; row < std::min(end * tile_rows, n); row += tile_rows)
-                for (Index block = 0; block < blocks; ++block) {
-                    const Index rows = std::min(tile_rows, n - row), j0 = block * block_width;
-                    const Index cols = std::min(block_width, outputs - j0);
-                    k.preactivate_f32({y.row(row) + j0, rows, cols, y.stride}, bias + j0, tile);
-                    use(Tile{strip + row, rows, block, cols, tile, nullptr, nullptr, nullptr});
+    constexpr double multiplies_per_work = 8;  // as many as take a core as long as adding one of the sums above
+    const double work = static_cast<double>(batch.count * inputs) * static_cast<double>(outputs) / multiplies_per_work;
+    const auto strips = [&](Range rows, Range of) {
+        DenseBuffer& buffer = DenseBuffer::of_this_thread();
+        for (Index strip = rows.begin; strip < rows.end; strip += strip_rows) {
+            const Index n = std::min(strip_rows, rows.end - strip);
+            const View<const float> x = buffer.values(batch, strip, n);
+            for (Index block = of.begin; block < of.end; ++block) {
+                const Index j0 = block * block_width, cols = std::min(block_width, outputs - j0);
+                float* const sums = buffer.sums(n);
+                for (Index r = 0; r < n; ++r) std::copy_n(bias + j0, block_width, sums + r * block_width);
+                const View<float> y{sums, n, cols, block_width};
+                if (direction == Direction::up) {
+                    k.multiply_f32({x.data, x.stride, 1, {w.data + j0, w.rows, cols, w.stride}, y, 1.0f});
+                } else {
+                    k.multiply_transposed_f32(x, w.row_range(j0, j0 + cols), y);
+                    k.preactivate_f32(y, bias + j0, sums);
                 }
-        });
-    }
+                for (Index row = 0; row < n; row += tile_rows)
+                    use(Tile{strip + row, std::min(tile_rows, n - row), block, cols, sums + row * block_width, nullptr,
+                             nullptr, nullptr});
+            }
+        }
+    };
+    deal(choose_split(batch.count, blocks, work, pass.n_threads, pass.rows_only), batch.count, blocks, strips);
 }
 
 // What a half-step leaves of one tile.

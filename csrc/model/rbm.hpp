@@ -45,12 +45,6 @@ class Rbm {
     // After biases begin … end − 1 of a direction's outputs changed: their padded copies again.
     void refresh_bias(Direction d, Index begin, Index end);
 
-    // What the float32 path needs from call to call.
-    struct Scratch {
-        Buffer<float> inputs, products;
-    };
-    Scratch& scratch() { return scratch_; }
-
   private:
     Parameters parameters_;
     Precision precision_;
@@ -59,7 +53,6 @@ class Rbm {
     QuantizedMatrix up_, down_;
     bool has_up_ = false, has_down_ = false;
     Buffer<float> padded_b_, padded_c_;
-    Scratch scratch_;
 };
 
 // Where one half-step leaves its results; empty views are not written.

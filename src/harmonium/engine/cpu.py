@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -63,7 +62,6 @@ class _SerialBlas:
 
 
 _serial_blas = _SerialBlas()
-_no_blas = nullcontext()
 
 
 class _CpuMachine:
@@ -77,41 +75,29 @@ class _CpuMachine:
         n_labels: int,
     ) -> None:
         self._core = _core.Rbm(W, b, c, precision, n_threads, n_labels)
-        self._is_float32 = precision == "float32"
-
-    def _blas_for(self, rows: CoreRows) -> AbstractContextManager[None]:
-        is_real = rows is not None and not rows.is_binary
-        return _serial_blas if self._is_float32 or is_real else _no_blas
 
     def propup(self, v: CoreRows, out: Float32) -> None:
-        with self._blas_for(v):
-            self._core.propup(v, out)
+        self._core.propup(v, out)
 
     def propdown(self, h: CoreRows, out: Float32) -> None:
-        with self._blas_for(h):
-            self._core.propdown(h, out)
+        self._core.propdown(h, out)
 
     def draw_hidden(self, v: CoreRows, out: Bits, draw: Draw) -> None:
-        with self._blas_for(v):
-            self._core.draw_hidden(v, out, *draw)
+        self._core.draw_hidden(v, out, *draw)
 
     def draw_visible(self, h: CoreRows, out: Bits, draw: Draw) -> None:
-        with self._blas_for(h):
-            self._core.draw_visible(h, out, *draw)
+        self._core.draw_visible(h, out, *draw)
 
     def preactivations(self, v: CoreRows, out: Float32) -> None:
-        with self._blas_for(v):
-            self._core.preactivations(v, out)
+        self._core.preactivations(v, out)
 
     def free_energy(self, v: CoreRows, out: NDArray[np.float64]) -> None:
-        with self._blas_for(v):
-            self._core.free_energy(v, out)
+        self._core.free_energy(v, out)
 
     def pseudo_likelihood(
         self, v: CoreRows, seed: int, step: int, n_flips: int, out: NDArray[np.float64]
     ) -> None:
-        with self._blas_for(v):
-            self._core.pseudo_likelihood(v, seed, step, n_flips, out)
+        self._core.pseudo_likelihood(v, seed, step, n_flips, out)
 
     def gibbs(
         self,
@@ -123,10 +109,9 @@ class _CpuMachine:
         first_row: int,
     ) -> None:
         v, h, v_probabilities, h_probabilities = chains
-        with self._blas_for(start):
-            self._core.gibbs(
-                start, v, h, n_steps, seed, step, first_row, v_probabilities, h_probabilities
-            )
+        self._core.gibbs(
+            start, v, h, n_steps, seed, step, first_row, v_probabilities, h_probabilities
+        )
 
     def cd_gradient(
         self,
@@ -138,8 +123,7 @@ class _CpuMachine:
         step: int,
         out: tuple[Float32, Float32, Float32],
     ) -> None:
-        with self._blas_for(v):
-            self._core.cd_gradient(v, chains, n_gibbs_steps, persistent, seed, step, *out)
+        self._core.cd_gradient(v, chains, n_gibbs_steps, persistent, seed, step, *out)
 
 
 class _CpuTrainer:
@@ -147,7 +131,6 @@ class _CpuTrainer:
         self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision, n_threads: int
     ) -> None:
         self._core = _core.Trainer(*arrays, *rule, precision, n_threads)
-        self._is_float32 = precision == "float32"
 
     @property
     def rows_done(self) -> int:
@@ -170,8 +153,7 @@ class _CpuTrainer:
         learning_rate: float,
         momentum: float,
     ) -> None:
-        with _serial_blas if self._is_float32 or not rows.is_binary else _no_blas:
-            self._core.run(rows, order, begin, count, batch_size, step, learning_rate, momentum)
+        self._core.run(rows, order, begin, count, batch_size, step, learning_rate, momentum)
 
 
 class _CpuSequentialTrainer:
