@@ -106,7 +106,7 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
         if (data_is_integer)
             positive_sums_.sum(share, rbm, data, &positive_.list(share, data), false);
         else
-            positive_products_.sum(share, rbm.parameters().w, positive_.list_values(share, data));
+            positive_products_.sum(share, rbm.parameters().w, data, positive_.list_values(share, data));
         if (!pends_) return;
         pending_.set_data(share, positive_.listed(share));
         pending_.compare(share, PendingUpdates::data);

@@ -42,13 +42,27 @@ void SharedProducts::begin(const Shares& shares, Index rows, Index blocks) {
     for (Buffer<float>& part : parts_) part.reserve(blocks * rows * block_width);
 }
 
-void SharedProducts::sum(int share, View<const float> w, const ValueLists& rows) {
+void SharedProducts::sum(int share, View<const float> w, const Batch& data, const ValueLists& rows) {
     const Range units = shares_.units(share);
-    for (Index j0 = 0; j0 < w.cols; j0 += block_width)
-        kernels().sum_values_f32(
-            rows, 0, rows_,
-            {w.row(units.begin) + j0, units.end - units.begin, std::min(block_width, w.cols - j0), w.stride},
-            parts_[static_cast<std::size_t>(share)].data() + j0 * rows_);
+    const Index n = units.end - units.begin;
+    float* const sums = parts_[static_cast<std::size_t>(share)].data();
+    // Where most values are not zero, each weight is fetched once for many rows (1000-1000, ten rows, one thread: an
+    // update takes 950 instead of 1300 microseconds).
+    const bool dense = 2 * rows.start[rows_] > rows_ * n;
+    View<const float> x;
+    if (dense) {
+        x = DenseBuffer::of_this_thread().values(data, 0, rows_);
+        std::fill_n(sums, ceil_div(w.cols, block_width) * rows_ * block_width, 0.0f);
+    }
+    for (Index j0 = 0; j0 < w.cols; j0 += block_width) {
+        const View<const float> block{w.row(units.begin) + j0, n, std::min(block_width, w.cols - j0), w.stride};
+        float* const to = sums + j0 * rows_;
+        if (dense)
+            kernels().multiply_f32(
+                {x.data + units.begin, x.stride, 1, block, {to, rows_, block.cols, block_width}, 1.0f});
+        else
+            kernels().sum_values_f32(rows, 0, rows_, block, to);
+    }
 }
 
 void SharedProducts::gather(Index block, Index row, Index rows, float* sums) const {

@@ -74,7 +74,8 @@ class SharedSums {
 class SharedProducts {
   public:
     void begin(const Shares& shares, Index rows, Index blocks);
-    void sum(int share, View<const float> w, const ValueLists& rows);
+    // From data, and the lists of what is not zero among a share's units.
+    void sum(int share, View<const float> w, const Batch& data, const ValueLists& rows);
     void gather(Index block, Index row, Index rows, float* sums) const;
 
   private:

@@ -9,9 +9,9 @@ Inputs are never modified. Results go to `out` where it is given.
 
 * ``bool`` or ``uint8`` zeros and ones: the binary path, sums of selected rows in 16-bit integers;
 * ``uint64``: the same, packed by :func:`pack`, 64 units to a word;
-* ``float32``: real values, by ``sgemm``.
+* ``float32``: real values, by float32 products.
 
-``precision="float32"`` takes everything through ``sgemm``. docs/numerics.md says what each path
+``precision="float32"`` takes everything through those. docs/numerics.md says what each path
 promises.
 
 **Randomness** is a function of its coordinates and of nothing else: `seed`, `step`, the row and the

@@ -25,7 +25,6 @@ from harmonium.engine.protocol import (
     Engine,
     Float32,
     LayerArrays,
-    Loss,
     Machine,
     NetworkRule,
     Rows,
@@ -196,7 +195,7 @@ class RBM:
         v0, v, p0, p = work.v[:n], work.v[n:], work.p[:n], work.p[n:]
         machine = self._machine(engine)
         np.copyto(v0, batch, casting="unsafe")
-        self._propup(engine, engine.rows_of_reals(v0), p0)
+        machine.propup(rows, p0)
         _require_finite(p0)  # which W and hbias are behind
 
         def reconstruct(draw_from: Float32, draw: Draw) -> Float32:
@@ -211,10 +210,10 @@ class RBM:
         if method == "pcd":
             self._persistent_gradient(machine, rows, work.h, n_steps)
         else:
-            self._propup(engine, engine.rows_of_reals(v), p)
+            machine.propup(engine.rows_of_reals(v), p)
             for t in range(step, step + n_steps - 1):
                 reconstruct(p, Draw(self._seed, t, Stream.HIDDEN))
-                self._propup(engine, engine.rows_of_reals(v), p)
+                machine.propup(engine.rows_of_reals(v), p)
             self._gradient(engine)
         self._n_steps += n_steps
         return error
@@ -226,9 +225,9 @@ class RBM:
         work.p[n:] *= -1 / n
         np.copyto(work.turned, work.v.T)
         W_grad, no_bias = np.empty_like(self.W), np.zeros_like(self.hbias)
-        _multiply(
-            engine, "squared_error", engine.rows_of_reals(work.turned), work.p, no_bias, W_grad
-        )
+        # As a dense layer: nearly twice as fast as `engine.multiply`, which asks the BLAS.
+        product = engine.network([LayerArrays(work.p, no_bias)], NetworkRule("squared_error"))
+        product.predict(engine.rows_of_reals(work.turned), 1, W_grad)
         self.W_grad = W_grad
         self.vbias_grad = work.difference.sum(axis=0) / n
         self.hbias_grad = work.p.sum(axis=0)
@@ -290,7 +289,7 @@ class RBM:
         engine = self._engine()
         rows, lead = self._rows(engine, "v", v, self.n_vis)
         p = np.empty((rows.n_rows, self.n_hid), np.float32)
-        self._propup(engine, rows, p)
+        self._machine(engine).propup(rows, p)
         return self._drawn(engine, p, lead, Stream.HIDDEN)
 
     def v_given_h(self, h: Any) -> tuple[Float32, Array]:
@@ -327,9 +326,10 @@ class RBM:
         engine = self._engine()
         rows, lead = self._rows(engine, "v", v, self.n_vis)
         p = np.empty((rows.n_rows, self.n_hid), np.float32)
-        self._propup(engine, rows, p)
+        machine = self._machine(engine)
+        machine.propup(rows, p)
         out = np.empty((rows.n_rows, self.n_vis), np.float32)
-        self._machine(engine).propdown(engine.rows_of_reals(p), out)
+        machine.propdown(engine.rows_of_reals(p), out)
         return out.reshape(*lead, self.n_vis)
 
     def avg_free_energy(self, v: Any) -> float:
@@ -389,10 +389,6 @@ class RBM:
     def _machine(self, engine: Engine) -> Machine:
         return engine.machine(self.W, self.vbias, self.hbias, "auto")
 
-    def _propup(self, engine: Engine, rows: Rows, out: Float32) -> None:
-        """Write p(h|v)."""
-        _multiply(engine, "sigmoid_cross_entropy", rows, self.W, self.hbias, out)
-
     def _rows(
         self, engine: Engine, name: str, value: Any, n_units: int
     ) -> tuple[Rows, tuple[int, ...]]:
@@ -431,14 +427,6 @@ class _Workspace:
         self.h = empty_bits(n, n_hid)
         self.difference = np.empty((n, n_vis), np.float32)
         self.step = np.empty((n_vis, n_hid), np.float32)
-
-
-def _multiply(engine: Engine, loss: Loss, rows: Rows, W: Float32, c: Float32, out: Float32) -> None:
-    """Write the outputs of a dense layer: what the loss makes of xW + c, its sigmoid or itself.
-
-    For matrices of a minibatch's size 1.5 times as fast as the engine's BLAS.
-    """
-    engine.network([LayerArrays(W, c)], NetworkRule(loss)).predict(rows, 1, out)
 
 
 def _require_finite(values: Any) -> None:
