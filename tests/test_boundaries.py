@@ -139,6 +139,11 @@ CALLS: dict[str, Call] = {
         [ROWS, OUT, INT, INT, INT, INT],
     ),
     "preactivations": (lambda: rbm().preactivations, lambda: [rows(), empty(N, H)], [ROWS, OUT]),
+    "visible_preactivations": (
+        lambda: rbm().visible_preactivations,
+        lambda: [_core.Rows.bytes(H_BITS), empty(N, V)],
+        [ROWS, OUT],
+    ),
     "gibbs": (
         lambda: rbm().gibbs,
         lambda: [rows(), WORDS_V.copy(), WORDS_H.copy(), 1, 0, 0, 0, empty(N, V), empty(N, H)],
@@ -427,7 +432,7 @@ def test_rows_that_do_not_fit(name: str, place: int) -> None:
     others = [1, "rows", V_BITS, [V_BITS], rbm(), _core.Rows]
     others += [_core.Rows.bytes(empty(N, n, dtype=bool)) for n in (0, 1, V + 1, H + 1)]
     if not name.endswith((".run", ".updates_a_pass")) and name != "cd_gradient":
-        units = H if name == "propdown" else V
+        units = H if name in ("propdown", "visible_preactivations") else V
         others += [_core.Rows.bytes(empty(n, units, dtype=bool)) for n in (1, N + 1)]
     if (name, place) not in MAY_BE_NONE:
         others.append(None)

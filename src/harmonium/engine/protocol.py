@@ -138,7 +138,12 @@ class Machine(Protocol):
     def draw_visible(self, h: Rows, out: Bits, draw: Draw) -> None:
         """Write states drawn from p(v|h)."""
 
-    def preactivations(self, v: Rows, out: Float32) -> None: ...
+    def preactivations(self, v: Rows, out: Float32) -> None:
+        """Write vW + c."""
+
+    def visible_preactivations(self, h: Rows, out: Float32) -> None:
+        """Write hWᵀ + b."""
+
     def free_energy(self, v: Rows, out: NDArray[np.float64]) -> None: ...
     def pseudo_likelihood(
         self, v: Rows, seed: int, step: int, n_flips: int, out: NDArray[np.float64]

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from harmonium._arrays import empty_bits
+from harmonium._arrays import copy_transposed, empty_bits
 from harmonium._checks import check_bool, check_integer, check_real
 from harmonium._pace import run_chains
 from harmonium._random import sampling_seed
@@ -30,9 +30,6 @@ from harmonium.engine.protocol import (
     TrainingRule,
 )
 from harmonium.networks import glorot_sigmoid
-
-_STRIP = 64
-"""Rows of W transposed at a time: 350 instead of 510 µs for 784 × 1000."""
 
 _STATE_DTYPES = (np.dtype(bool), np.dtype(np.uint8), np.dtype(np.float32), np.dtype(np.float64))
 
@@ -446,10 +443,8 @@ class RBM:
         return self._engine.machine(self._transposed(), b, c, precision)
 
     def _transpose(self) -> Float32:
-        W, WT = self._W.memory, self._WT
-        for begin in range(0, self.n_visible, _STRIP):
-            WT[:, begin : begin + _STRIP] = W[begin : begin + _STRIP].T
-        return WT
+        copy_transposed(self._W.memory, self._WT)
+        return self._WT
 
     def _mean(self, machine: Machine, rows: Rows, n_units: int) -> list[Float32]:
         pre_sigmoid = np.empty((rows.n_rows, n_units), np.float32)
