@@ -61,14 +61,17 @@ def _array(tensor: Tensor) -> Array:
 _MULTIPLIES_FOR_THREADS = 2**24
 
 
-def _engine(n_rows: int, W: Tensor) -> Engine:
-    """Return the engine, on one thread where products of so many rows with W are small.
+def _threads_for(n_rows: int, W: Tensor) -> int:
+    """Return torch's number of threads, but one where products of so many rows with W are small.
 
     torch's threads stay awake for a while after its own operations, and ours would wait for a core:
     64 rows with 784–128 weights take 116 µs on one thread and 205 on two.
     """
-    many = n_rows * W.numel() > _MULTIPLIES_FOR_THREADS
-    return get_engine(n_threads=torch.get_num_threads() if many else 1)
+    return torch.get_num_threads() if n_rows * W.numel() > _MULTIPLIES_FOR_THREADS else 1
+
+
+def _engine(n_rows: int, W: Tensor) -> Engine:
+    return get_engine(n_threads=_threads_for(n_rows, W))
 
 
 def _turned_machine(
@@ -660,7 +663,8 @@ def cd_step(
         raise ValueError(f"batch must have at least one row, got shape {tuple(batch.shape)}")
     seed, step = _seed_and_step(module.philox_state)
     rule = TrainingRule(n_steps, bool(persistent), 0.0, weight_decay, seed)
-    settings = _Settings(rule, module.precision, momentum != 0, torch.get_num_threads())
+    n_threads = _threads_for(rows.n_rows, module.W)
+    settings = _Settings(rule, module.precision, momentum != 0, n_threads)
     # Taken out until it is done: an error leaves none behind that is not in step.
     training = _trainings.pop(module, None)
     if training is None or not training.fits(settings, parameters, rows.n_rows):
