@@ -32,7 +32,7 @@ def sequential(layers: Sequence[tuple[Array, Array]], activations: Sequence[str]
         import torch
     except ImportError as error:
         raise ImportError(
-            "to_torch needs PyTorch, which is not installed: pip install torch"
+            'to_torch needs PyTorch, which is not installed: pip install "harmonium[torch]"'
         ) from error
     modules: list[Any] = []
     for (W, c), activation in zip(layers, activations, strict=True):

@@ -40,7 +40,7 @@ try:
     import torch
 except ImportError as error:
     raise ImportError(
-        "harmonium.torch needs PyTorch, which is not installed: pip install torch"
+        'harmonium.torch needs PyTorch, which is not installed: pip install "harmonium[torch]"'
     ) from error
 from torch import Tensor, nn
 
