@@ -12,7 +12,7 @@ __all__ = ["environment"]
 # Package, what it is for, and how to get it.
 _OPTIONAL = (
     ("matplotlib", "pictures", 'pip install "harmonium[plot]"'),
-    ("torch", "tensors to and from harmonium.ops", "pip install torch"),
+    ("torch", "harmonium.torch, to_torch, tensors in harmonium.ops", 'pip install "harmonium[torch]"'),
 )
 
 
