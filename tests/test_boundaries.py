@@ -221,6 +221,11 @@ CALLS: dict[str, Call] = {
         [ROWS, ROWS, "any", "in", INT, INT, INT, INT, REAL, REAL],
     ),
     "philox": (lambda: _core.philox, lambda: [empty(3, 4, dtype=np.uint32), 1], ["any", INT]),
+    "log_sum_of_states": (
+        lambda: _core.log_sum_of_states,
+        lambda: [W[:5], B[:5].copy(), C, 0, 1, 1],
+        ["in", "in", "in", INT, INT, INT],
+    ),
     "set_isa": (lambda: _core.set_isa, lambda: ["baseline"], [WORD]),
     "force_way": (lambda: _core.force_way, lambda: ["none"], [WORD]),
     "resolve_threads": (lambda: _core.resolve_threads, lambda: [1], [INT]),

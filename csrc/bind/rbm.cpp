@@ -2,6 +2,7 @@
 #include "bind/arrays.hpp"
 #include "bind/bindings.hpp"
 #include "bind/rows.hpp"
+#include "model/enumeration.hpp"
 #include "model/products.hpp"
 #include "model/trainer.hpp"
 
@@ -248,6 +249,23 @@ void add_trainer(py::module_& m) {
             py::arg("step"), py::arg("learning_rate"), py::arg("momentum"));
 }
 
+// None where the sums could overflow.
+py::object log_sum_of_states(const py::array& w, const py::array& bias, const py::array& output_bias, Index begin,
+                             Index end, int n_threads) {
+    const auto weights = matrix_view<const float>(w, "W");
+    require(weights.rows >= 1 && weights.rows <= 40, "there must be 1 to 40 units to go through");
+    const Enumeration states{weights, vector_view<const float>(bias, weights.rows, "bias"),
+                             vector_view<const float>(output_bias, weights.cols, "output_bias")};
+    require(begin >= 0 && begin < end && end <= states.pieces(), "the pieces must be some of those there are");
+    if (!states.fits()) return py::none();
+    double result;
+    {
+        py::gil_scoped_release release;
+        result = states.log_sum(begin, end, n_threads);
+    }
+    return py::float_(result);
+}
+
 void force_way_named(const std::string& name) {
     const char* names[] = {"nearest", "none", "last", "all"};
     for (int way = 0; way < 4; ++way)
@@ -258,6 +276,8 @@ void force_way_named(const std::string& name) {
 }  // namespace
 
 void add_rbm(py::module_& m) {
+    m.def("log_sum_of_states", &log_sum_of_states, py::arg("W"), py::arg("bias"), py::arg("output_bias"),
+          py::arg("begin"), py::arg("end"), py::arg("n_threads"));
     m.def("force_way", &force_way_named, py::arg("name"));
     add_machine(m);
     add_trainer(m);

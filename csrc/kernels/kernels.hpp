@@ -271,6 +271,11 @@ struct Kernels {
     // x[r] = w·h[r]
     void (*multiply_unit_f32)(const float* w, View<const float> h, float* x);
     void (*multiply_unit_f64)(const double* w, View<const double> h, double* x);
+
+    // ---- enumeration.inc: sums over all states; not the same bits on every level ----
+    // y[j] *= ratio[j] for n values, a multiple of 32. Returns a number m ≥ 1 and adds to *exponent: m·2^that is
+    // Π (1 + y[j]). So many factors may be multiplied before a product could overflow.
+    double (*step_odds_f64)(double* y, const double* ratio, Index n, Index factors, std::int64_t* exponent);
 };
 
 // The table of the level in use, or of a given one.

@@ -12,7 +12,11 @@ __all__ = ["environment"]
 # Package, what it is for, and how to get it.
 _OPTIONAL = (
     ("matplotlib", "pictures", 'pip install "harmonium[plot]"'),
-    ("torch", "harmonium.torch, to_torch, tensors in harmonium.ops", 'pip install "harmonium[torch]"'),
+    (
+        "torch",
+        "harmonium.torch, to_torch, tensors in ops",
+        'pip install "harmonium[torch]"',
+    ),
 )
 
 

@@ -292,5 +292,10 @@ class CpuEngine:
     def sequential_trainer(self, arrays: TrainingArrays) -> _CpuSequentialTrainer:
         return _CpuSequentialTrainer(arrays, self._n)
 
+    def log_sum_of_states(
+        self, W: Float32, bias: Float32, output_bias: Float32, begin: int, end: int
+    ) -> float | None:
+        return _core.log_sum_of_states(W, bias, output_bias, begin, end, self._n)
+
     def network(self, layers: Sequence[LayerArrays], rule: NetworkRule) -> _CpuNetwork:
         return _CpuNetwork(layers, rule, self._n)

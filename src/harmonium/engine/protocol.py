@@ -278,6 +278,10 @@ class Network(Protocol):
         """
 
 
+STATES_A_PIECE = 2**12
+"""Of :meth:`Engine.log_sum_of_states`, but where there are fewer states."""
+
+
 class Engine(Protocol):
     """A device."""
 
@@ -306,3 +310,11 @@ class Engine(Protocol):
     ) -> Trainer: ...
     def sequential_trainer(self, arrays: TrainingArrays) -> SequentialTrainer: ...
     def network(self, layers: Sequence[LayerArrays], rule: NetworkRule) -> Network: ...
+    def log_sum_of_states(
+        self, W: Float32, bias: Float32, output_bias: Float32, begin: int, end: int
+    ) -> float | None:
+        """Return log Σₛ exp(bias·s + Σⱼ softplus((sW + output_bias)ⱼ)) over some pieces.
+
+        W is (units × outputs), s a state of the units, and bit k of its number is unit k. None
+        where the terms could overflow.
+        """
