@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse
+from layouts import packed
 
 from harmonium import _core
 
@@ -56,12 +57,6 @@ def twin(
         c += rate * (p.mean(axis=0) - p_model.mean(axis=0))
         h = u[len(h) * len(b) :].reshape(len(h), -1) < p_model
     return W, b, c, h
-
-
-def packed(bits: np.ndarray) -> np.ndarray:
-    words = np.zeros((len(bits), -(-bits.shape[1] // 64)), np.uint64)
-    _core.pack(bits, words, 1)
-    return words
 
 
 def model(n_visible: int, n_hidden: int, dtype: Any, seed: int = 0) -> list[np.ndarray]:

@@ -54,9 +54,15 @@ Index Enumeration::low_units() const { return std::min(w.rows, most_low_units); 
 double Enumeration::log_sum(Index begin, Index end, int n_threads) const {
     const Kernels& kernels = harmonium::kernels();
     const Index low = low_units(), n = ceil_div(w.cols, padding) * padding;
-    // How a unit that goes on, or off, multiplies the odds: row 2k, 2k + 1; and row 2·low, which does nothing.
-    Buffer<double> ratios((2 * low + 1) * n);
+    // How a unit that goes on, or off, multiplies the odds, and exp(bias·s): row 2k, 2k + 1; and row 2·low, which does
+    // nothing.
+    Buffer<double> ratios((2 * low + 1) * n), weight_ratios(2 * low + 1);
     std::fill_n(ratios.data(), (2 * low + 1) * n, 1.0);
+    std::fill_n(weight_ratios.data(), 2 * low + 1, 1.0);
+    for (Index k = 0; k < low; ++k) {
+        weight_ratios[2 * k] = std::exp(static_cast<double>(bias[k]));
+        weight_ratios[2 * k + 1] = std::exp(-static_cast<double>(bias[k]));
+    }
     double most = 0;
     for (Index j = 0; j < w.cols; ++j) {
         double x = output_bias[j];
@@ -75,7 +81,7 @@ double Enumeration::log_sum(Index begin, Index end, int n_threads) const {
         Buffer<double> odds(n);
         for (Index piece = first; piece < last; ++piece) {
             const Index high = begin + piece;
-            double on = 0;
+            double high_bias = 0;
             std::fill_n(odds.data(), n, 0.0);
             for (Index j = 0; j < w.cols; ++j) {
                 double x = output_bias[j];
@@ -84,7 +90,8 @@ double Enumeration::log_sum(Index begin, Index end, int n_threads) const {
                 odds[j] = std::exp(x);
             }
             for (Index k = low; k < w.rows; ++k)
-                if (high >> (k - low) & 1) on += bias[k];
+                if (high >> (k - low) & 1) high_bias += bias[k];
+            double weight = std::exp(high_bias);
             Scaled& sum = sums[static_cast<std::size_t>(piece)];
             // From state to state one unit changes (Gray's code): the one that the lowest bit of its number names.
             Index state = 0;
@@ -93,13 +100,12 @@ double Enumeration::log_sum(Index begin, Index end, int n_threads) const {
                 if (number > 0) {
                     const Index k = __builtin_ctzll(static_cast<unsigned long long>(number));
                     state ^= Index{1} << k;
-                    const bool is_on = state >> k & 1;
-                    row = 2 * k + !is_on;
-                    on += is_on ? bias[k] : -static_cast<double>(bias[k]);
+                    row = 2 * k + !(state >> k & 1);
                 }
+                weight *= weight_ratios[row];
                 Scaled term{1, 0};
                 term.mantissa = kernels.step_odds_f64(odds.data(), &ratios[row * n], n, factors, &term.exponent);
-                term.mantissa *= std::exp(on);
+                term.mantissa *= weight;
                 sum.add(term);
             }
         }

@@ -307,9 +307,9 @@ void for_each_tile(Rbm& rbm, Direction direction, const Batch& batch, const Pass
             for (Index block = of.begin; block < of.end; ++block) {
                 const Index j0 = block * block_width, cols = std::min(block_width, outputs - j0);
                 float* const sums = buffer.sums(n);
-                for (Index r = 0; r < n; ++r) std::copy_n(bias + j0, block_width, sums + r * block_width);
                 const View<float> y{sums, n, cols, block_width};
                 if (direction == Direction::up) {
+                    for (Index r = 0; r < n; ++r) std::copy_n(bias + j0, block_width, sums + r * block_width);
                     k.multiply_f32({x.data, x.stride, 1, {w.data + j0, w.rows, cols, w.stride}, y, 1.0f});
                 } else {
                     k.multiply_transposed_f32(x, w.row_range(j0, j0 + cols), y);

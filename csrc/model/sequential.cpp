@@ -14,6 +14,8 @@ struct EitherPrecision {
     const Kernels& k = kernels();
     void sigmoid(float* x, Index n) const { k.sigmoid_f32(x, n, x); }
     void sigmoid(double* x, Index n) const { k.sigmoid_f64(x, n, x); }
+    void pack(const float* values, Index n, std::uint64_t* words) const { k.pack_f32(values, n, words); }
+    void pack(const double* values, Index n, std::uint64_t* words) const { k.pack_f64(values, n, words); }
     void multiply(const float* w, View<const float> h, float* x) const { k.multiply_unit_f32(w, h, x); }
     void multiply(const double* w, View<const double> h, double* x) const { k.multiply_unit_f64(w, h, x); }
     void spread(const float* w, Index n, const WeightedRows<float>& to) const { k.spread_unit_f32(w, n, to); }
@@ -100,11 +102,8 @@ void SequentialTrainer<T>::run(const Batch& data, Index batch_size, double learn
     }
     shares_.for_each([&](int share) { take_step(share); });
     step_ = {};
-    for (Index r = 0; r < chains; ++r) {
-        std::fill_n(chains_.row(r), chains_.cols, 0);
-        for (Index j = 0; j < w_.cols; ++j)
-            chains_(r, j / 64) |= static_cast<std::uint64_t>(states_[r * hidden_stride_ + j] != 0) << (j % 64);
-    }
+    for (Index r = 0; r < chains; ++r)
+        EitherPrecision{}.pack(states_.data() + r * hidden_stride_, w_.cols, chains_.row(r));
     for (const Scratch& scratch : scratch_)
         if (!scratch.finite) throw Diverged();
 }
@@ -162,13 +161,13 @@ template <class T>
 void SequentialTrainer<T>::take_step(int share) {
     const Range units = shares_.units(share);
     Scratch& scratch = scratch_[static_cast<std::size_t>(share)];
-    T most = 0;  // NaN once there is one
+    T zero = 0;  // NaN once a value is not finite
     for (Index i = units.begin; i < units.end; ++i) {
         if (step_.rows) step_unit(i, scratch);
-        for (Index j = 0; j < w_.cols; ++j) most += w_(i, j) * 0;
-        most += b_[i] * 0;
+        for (Index j = 0; j < w_.cols; ++j) zero += w_(i, j) * 0;
+        zero += b_[i] * 0;
     }
-    scratch.finite = most == 0;
+    scratch.finite = zero == 0;
 }
 
 template <class T>

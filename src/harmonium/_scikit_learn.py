@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from harmonium import sequential
 from harmonium._visible import Units, units_of_array
@@ -96,7 +96,8 @@ class ScikitLearnMethods:
         return estimator
 
     def _floats(self, X: Any) -> Any:
-        """Validate rows as scikit-learn does."""
+        """Validate rows of a fitted estimator's as scikit-learn does."""
+        check_is_fitted(self)
         dtypes = (np.float64, np.float32)
         return validate_data(self, X, accept_sparse="csr", reset=False, dtype=dtypes)
 

@@ -180,10 +180,10 @@ def pick_rows(engine: Engine, rows: Rows, n: int) -> Rows:
     order = np.linspace(0, rows.n_rows - 1, min(n, rows.n_rows)).astype(np.int64)
     if rows.is_binary:
         words = empty_bits(len(order), rows.n_cols)
-        for at, values in _chunks(rows, order):
+        for at, values in chunks_of_values(rows, order):
             engine.pack(values, words[at])
         return engine.rows_of_bits(words, rows.n_cols)
-    parts = [scipy.sparse.csr_array(values) for _, values in _chunks(rows, order)]
+    parts = [scipy.sparse.csr_array(values) for _, values in chunks_of_values(rows, order)]
     picked = scipy.sparse.csr_array(scipy.sparse.vstack(parts))
     if 2 * picked.nnz < len(order) * rows.n_cols:
         return engine.rows_of_sparse(picked, False)
@@ -195,7 +195,7 @@ def draw_rows(engine: Engine, rows: Rows, seed: int, epoch: int) -> Rows:
     if rows.is_binary:
         return rows
     words = empty_bits(rows.n_rows, rows.n_cols)
-    for at, values in _chunks(rows, np.arange(rows.n_rows)):
+    for at, values in chunks_of_values(rows, np.arange(rows.n_rows)):
         draw = Draw(seed, epoch, Stream.INPUT, at.start)
         engine.sample_bernoulli(values, words[at], draw)
     return engine.rows_of_bits(words, rows.n_cols)
@@ -212,12 +212,13 @@ def values_of(rows: Rows, order: Array | None = None) -> Float32:
 def mean_of(rows: Rows) -> Array:
     """Return the mean of every column, in float64."""
     total = np.zeros(rows.n_cols)
-    for _, values in _chunks(rows, np.arange(rows.n_rows)):
+    for _, values in chunks_of_values(rows, np.arange(rows.n_rows)):
         total += values.sum(axis=0, dtype=np.float64)
     return total / rows.n_rows
 
 
-def _chunks(rows: Rows, order: Array) -> Iterator[tuple[slice, Float32]]:
+def chunks_of_values(rows: Rows, order: Array) -> Iterator[tuple[slice, Float32]]:
+    """Go through the rows named by `order`, some as float32 values at a time."""
     n = max(1, _CHUNK // rows.n_cols)
     for begin in range(0, len(order), n):
         at = slice(begin, min(begin + n, len(order)))

@@ -617,7 +617,6 @@ class BernoulliRBM(
             Of X's dtype where that is a float; float32 for bool and uint8, else float64.
         """
         if self._rng is not None:
-            check_is_fitted(self)
             return sequential.hidden_means(self, self._floats(X))
         engine, machine = self._ready()
         return self._hidden_means(machine, validate_units(self, X, engine, only_units=False))
@@ -685,7 +684,6 @@ class BernoulliRBM(
         check_integer("n_steps", n_steps, minimum=1, below=2**56)
         rng = self._rng
         if rng is not None:
-            check_is_fitted(self)
             return sequential.gibbs(self, self._floats(v), n_steps, rng)
         engine, machine = self._ready()
         data = validate_units(self, v, engine, name="v")
@@ -810,7 +808,6 @@ class BernoulliRBM(
         """
         rng = self._rng
         if rng is not None:
-            check_is_fitted(self)
             return sequential.score_samples(self, self._floats(X), rng)
         engine, machine = self._ready()
         data = validate_units(self, X, engine, only_units=False)

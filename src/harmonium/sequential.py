@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import expit
 from sklearn.utils.extmath import safe_sparse_dot
 
-from harmonium._visible import values_of
+from harmonium._visible import chunks_of_values
 from harmonium.engine.protocol import Array, Engine, Order, Rows, TrainingArrays
 from harmonium.rbm_training import RbmTraining
 
@@ -157,12 +157,9 @@ class SequentialTraining(RbmTraining):
     def _score(self) -> float:
         W, b, c = self.state.arrays[:3]
         flips = draw_flips(self.n_rows, self.rows.n_cols, self.rng)
-        chunk = max(1, _VALUES_A_CHUNK // self.rows.n_cols)
         total = 0.0
-        for begin in range(0, self.n_rows, chunk):
-            order = np.arange(begin, min(begin + chunk, self.n_rows))
-            v = values_of(self.rows, order)
-            total += float(pseudo_likelihood(W.T, b, c, v, flips[order]).sum())
+        for at, v in chunks_of_values(self.rows, np.arange(self.n_rows)):
+            total += float(pseudo_likelihood(W.T, b, c, v, flips[at]).sum())
         return total / self.n_rows
 
 
