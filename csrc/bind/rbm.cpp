@@ -2,6 +2,7 @@
 #include "bind/arrays.hpp"
 #include "bind/bindings.hpp"
 #include "bind/rows.hpp"
+#include "model/chains.hpp"
 #include "model/enumeration.hpp"
 #include "model/products.hpp"
 #include "model/trainer.hpp"
@@ -92,21 +93,68 @@ Chains chain_views(const Rbm& rbm, const py::array& v, const py::array& h, const
     return chains;
 }
 
+// Of the chains' visible units; None and None hold nothing.
+Clamp clamp_views(const Rbm& rbm, const py::object& mask, const py::object& values, Index n_chains) {
+    Clamp clamp;
+    if (mask.is_none()) return clamp;
+    clamp.mask = bits_view<const std::uint64_t>(py::cast<py::array>(mask), rbm.n_visible(), "mask");
+    clamp.values = bits_view<const std::uint64_t>(py::cast<py::array>(values), rbm.n_visible(), "values");
+    for (const View<const std::uint64_t>& rows : {clamp.mask, clamp.values})
+        require(rows.rows == 1 || rows.rows == n_chains, "mask and values must have one row, or one for each chain");
+    return clamp;
+}
+
 void gibbs(PyRbm& self, const py::object& start, const py::array& v, const py::array& h, Index n_steps,
-           std::uint64_t seed, std::uint64_t step, std::uint32_t row0, const py::object& pv, const py::object& ph) {
+           std::uint64_t seed, std::uint64_t step, std::uint32_t row0, const py::object& pv, const py::object& ph,
+           const py::object& mask, const py::object& values) {
     require(n_steps >= 0, "n_steps must not be negative");
     Rbm& rbm = self.rbm;
     const Chains chains = chain_views(rbm, v, h, pv, ph);
+    const Clamp clamp = clamp_views(rbm, mask, values, chains.v.rows);
+    const ChainDraws draws{seed, step, row0};
     if (start.is_none()) {
         Working working(self.mutex);
-        gibbs_from_hidden(rbm, n_steps, seed, step, row0, chains);
+        gibbs_from_hidden(rbm, n_steps, draws, chains, clamp);
         return;
     }
     const Rows& rows = py::cast<const PyRows&>(start).rows;
     require_inputs(rbm, Direction::up, rows);
     require(rows.rows() == chains.v.rows, "start and v must have the same number of rows");
     Working working(self.mutex);
-    gibbs_from_visible(rbm, all_of(rows), n_steps, seed, step, row0, chains);
+    gibbs_from_visible(rbm, all_of(rows), n_steps, draws, chains, clamp);
+}
+
+Path path_view(const Rbm& rbm, const py::array& base_bias, const py::array& betas) {
+    require(betas.ndim() == 1 && betas.shape(0) >= 1, "betas must be one-dimensional, and some");
+    const Index count = betas.shape(0);
+    return {vector_view<const float>(base_bias, rbm.n_visible(), "base_bias"),
+            vector_view<const double>(betas, count, "betas"), count};
+}
+
+void anneal_chains(PyRbm& self, const py::array& base_bias, const py::array& betas, const py::array& v,
+                   const py::array& h, std::uint64_t seed, std::uint64_t step, std::uint32_t row0,
+                   const py::array& log_weights, const py::object& mask, const py::object& values) {
+    Rbm& rbm = self.rbm;
+    const Path path = path_view(rbm, base_bias, betas);
+    const Chains chains = chain_views(rbm, v, h, py::none(), py::none());
+    const Clamp clamp = clamp_views(rbm, mask, values, chains.v.rows);
+    double* weights = vector_view<double>(log_weights, chains.v.rows, "log_weights");
+    Working working(self.mutex);
+    anneal(rbm, path, {seed, step, row0}, chains.v, chains.h, clamp, weights);
+}
+
+void temper_chains(PyRbm& self, const py::array& base_bias, const py::array& betas, const py::array& v,
+                   const py::array& h, Index n_rounds, std::uint64_t seed, std::uint64_t step,
+                   const py::array& accepted, const py::object& mask, const py::object& values) {
+    Rbm& rbm = self.rbm;
+    const Path path = path_view(rbm, base_bias, betas);
+    const Chains chains = chain_views(rbm, v, h, py::none(), py::none());
+    require(chains.v.rows >= 1 && chains.v.rows % path.count == 0, "there must be as many chains at each temperature");
+    require(n_rounds >= 0, "n_rounds must not be negative");
+    const Clamp clamp = clamp_views(rbm, mask, values, chains.v.rows);
+    std::int64_t* counts = vector_view<std::int64_t>(accepted, path.count - 1, "accepted");
+    Working working(self.mutex);
+    temper(rbm, path, n_rounds, 0, {seed, step, 0}, chains.v, chains.h, clamp, counts);
 }
 
 void cd_gradient(PyRbm& self, const PyRows& data, const py::array& chains, Index n_gibbs_steps, bool persistent,
@@ -162,7 +210,14 @@ void add_machine(py::module_& m) {
                std::uint32_t row0) { draw_states(r, Direction::down, h, out, seed, step, stream, row0); },
             py::arg("h"), py::arg("out"), py::arg("seed"), py::arg("step"), py::arg("stream"), py::arg("row0"))
         .def("gibbs", &gibbs, py::arg("start"), py::arg("v"), py::arg("h"), py::arg("n_steps"), py::arg("seed"),
-             py::arg("step"), py::arg("row0"), py::arg("v_probabilities"), py::arg("h_probabilities"))
+             py::arg("step"), py::arg("row0"), py::arg("v_probabilities"), py::arg("h_probabilities"), py::arg("mask"),
+             py::arg("values"))
+        .def("anneal", &anneal_chains, py::arg("base_bias"), py::arg("betas"), py::arg("v"), py::arg("h"),
+             py::arg("seed"), py::arg("step"), py::arg("row0"), py::arg("log_weights"), py::arg("mask"),
+             py::arg("values"))
+        .def("temper", &temper_chains, py::arg("base_bias"), py::arg("betas"), py::arg("v"), py::arg("h"),
+             py::arg("n_rounds"), py::arg("seed"), py::arg("step"), py::arg("accepted"), py::arg("mask"),
+             py::arg("values"))
         .def("free_energy",
              [](PyRbm& self, const PyRows& data, const py::array& out) {
                  const Rows& v = data.rows;

@@ -3,19 +3,12 @@
 #include <cmath>
 #include <vector>
 
+#include "model/energy.hpp"
 #include "model/products.hpp"
 #include "model/rbm.hpp"
 
 namespace harmonium {
 namespace {
-
-constexpr Index sum_lanes = 16;
-
-double add_lanes(const double* sums) {
-    double total = 0;
-    for (Index lane = 0; lane < sum_lanes; ++lane) total += sums[lane];
-    return total;
-}
 
 // Σ b_i v_i in order of i.
 double visible_term(const Rbm& rbm, const Batch& batch, Index n, std::int32_t* ones, float* values) {

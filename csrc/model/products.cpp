@@ -1,5 +1,6 @@
 #include "model/products.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <numeric>
 
@@ -31,6 +32,15 @@ From Ways::operator()(Index on, Index changed, Index units) const {
     const Index off = units - on;
     if (knows_last && changed < on && (changed < off || !may_use_all)) return From::last;
     return may_use_all && off < on ? From::all : From::none;
+}
+
+void CarriedSums::exchange(Index chain, CarriedSums& with, Index other) {
+    for (Index block = 0; block < blocks_; ++block) {
+        std::int32_t* mine = tile(block, chain);
+        std::swap_ranges(mine, mine + block_width, with.tile(block, other));
+    }
+    std::uint64_t* state = states_.data() + chain * words_;
+    std::swap_ranges(state, state + words_, with.states_.data() + other * words_);
 }
 
 void ListBuffer::reserve(Index rows, Index cols) {

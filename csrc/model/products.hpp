@@ -31,6 +31,31 @@ struct Tile {
     }
 };
 
+// An RBM at inverse temperature β: a machine between a base, whose visible units have biases b₀ and know nothing of one
+// another, and the RBM itself,
+//   −E_β(v, h) = ((1 − β)·b₀ + β·b)·v + β·(c·h + vᵀWh).
+// Integer sums don't depend on it; what is made of them does.
+class Temperature {
+  public:
+    // The base's biases are read by set().
+    Temperature(Rbm& rbm, const float* base_bias);
+    void set(double beta);
+    double beta() const { return beta_; }
+    // A tile of the RBM at this temperature; x is room for its pre-activations. The RBM's own stays as it is.
+    Tile of(Direction direction, const Tile& tile, float* x) const;
+
+  private:
+    Buffer<float>& scale_of(Direction d) { return scale_[static_cast<int>(d)]; }
+    Buffer<float>& bias_of(Direction d) { return bias_[static_cast<int>(d)]; }
+    const Buffer<float>& scale_of(Direction d) const { return scale_[static_cast<int>(d)]; }
+    const Buffer<float>& bias_of(Direction d) const { return bias_[static_cast<int>(d)]; }
+
+    Rbm& rbm_;
+    const float* base_bias_;
+    double beta_ = 1;
+    Buffer<float> scale_[2], bias_[2];  // of each direction's outputs, padded to whole blocks
+};
+
 // Integer sums of some chains, carried from step to step while the weights stand still: the next sums are these plus
 // the rows of weights that went on minus those that went off, exactly.
 class CarriedSums {
@@ -39,11 +64,14 @@ class CarriedSums {
     void reset(Index chains, Index inputs, Index blocks) {
         chains_ = chains;
         words_ = ceil_div(inputs, block_width);
+        blocks_ = blocks;
         acc_.reserve(chains * blocks * block_width);
         states_.reserve(chains * words_);
         is_known_ = false;
     }
     bool is_known() const { return is_known_; }
+    // Chains of two such sums, of the same machine, change places.
+    void exchange(Index chain, CarriedSums& with, Index other);
     std::int32_t* tile(Index block, Index chain) { return acc_.data() + (block * chains_ + chain) * block_width; }
     // The inputs of a chain whose sums are known.
     const std::uint64_t* state(Index chain) const { return states_.data() + chain * words_; }
@@ -55,7 +83,7 @@ class CarriedSums {
     }
 
   private:
-    Index chains_ = 0, words_ = 0;
+    Index chains_ = 0, words_ = 0, blocks_ = 0;
     Buffer<std::int32_t> acc_;
     Buffer<std::uint64_t> states_;
     bool is_known_ = false;
@@ -196,6 +224,7 @@ struct Pass {
     int n_threads;
     bool rows_only = false;  // a row's tiles come in order of their blocks, all on one thread
     CarriedSums* carried = nullptr;  // with packed rows: the sums of before, and where those of now are left
+    const Temperature* temperature = nullptr;  // of a half-step; null: the machine's own, β = 1
 };
 
 inline Split choose_split(const QuantizedMatrix& q, Index n_rows, const Pass& pass) {

@@ -37,6 +37,46 @@ QuantizedMatrix& Rbm::quantized(Direction d) {
     return down_;
 }
 
+Temperature::Temperature(Rbm& rbm, const float* base_bias) : rbm_(rbm), base_bias_(base_bias) {
+    for (const Direction d : {Direction::up, Direction::down}) {
+        const Index room = ceil_div(rbm.outputs(d), block_width) * block_width;
+        scale_of(d).reserve_zeros(room);
+        bias_of(d).reserve_zeros(room);
+    }
+}
+
+void Temperature::set(double beta) {
+    beta_ = beta;
+    const bool is_integer = rbm_.precision() == Precision::automatic;
+    for (const Direction d : {Direction::up, Direction::down}) {
+        const float* own = rbm_.padded_bias(d);
+        for (Index j = 0; j < rbm_.outputs(d); ++j) {
+            const double base = d == Direction::down ? static_cast<double>(base_bias_[j]) : 0.0;
+            bias_of(d)[j] = static_cast<float>((1 - beta) * base + beta * static_cast<double>(own[j]));
+            if (is_integer)
+                scale_of(d)[j] = static_cast<float>(beta * static_cast<double>(rbm_.quantized(d).scale()[j]));
+        }
+    }
+}
+
+Tile Temperature::of(Direction direction, const Tile& tile, float* x) const {
+    const Index j0 = tile.block * block_width;
+    Tile here = tile;
+    here.x = x;
+    if (tile.acc) {
+        here.scale = scale_of(direction).data() + j0;
+        here.bias = bias_of(direction).data() + j0;
+        return here;
+    }
+    const float* own = rbm_.padded_bias(direction) + j0;
+    const float* bias = bias_of(direction).data() + j0;
+    const auto beta = static_cast<float>(beta_);
+    for (Index r = 0; r < tile.rows; ++r)
+        for (Index j = 0; j < block_width; ++j)
+            x[r * block_width + j] = (tile.x[r * block_width + j] - own[j]) * beta + bias[j];
+    return here;
+}
+
 namespace {
 
 void keep_labels(const Tile& tile, const HalfStep& out) {
@@ -110,7 +150,10 @@ void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep
         to.labels = rbm.labels();
         to.label_x = label_x.reserve(batch.count * rbm.n_labels());
     }
-    for_each_tile(rbm, direction, batch, pass, [&](const Tile& tile) { finish_tile(tile, to); });
+    for_each_tile(rbm, direction, batch, pass, [&](const Tile& tile) {
+        alignas(64) float x[tile_rows * block_width];
+        finish_tile(pass.temperature ? pass.temperature->of(direction, tile, x) : tile, to);
+    });
     if (to.label_x) draw_labels(to, batch.count);
 }
 
@@ -124,108 +167,6 @@ void preactivations(Rbm& rbm, Direction direction, const Batch& batch, View<floa
         for (Index r = 0; r < tile.rows; ++r)
             std::copy_n(tile.x + r * block_width, tile.cols, out.row(tile.row + r) + tile.block * block_width);
     });
-}
-
-namespace {
-
-// Block Gibbs sampling of some chains, their sums carried from step to step.
-class GibbsSampler {
-  public:
-    GibbsSampler(Rbm& rbm, const Chains& chains, Index n_steps, rng::Draw draw, std::uint32_t row0, int n_threads)
-        : rbm_(rbm), chains_(chains), n_steps_(n_steps), draw_(draw), row0_(row0), pass_{n_threads} {
-        carries_ = n_steps > 1 && rbm.precision() == Precision::automatic;
-        if (!carries_) return;
-        sums_of_this_thread(Direction::up).reset(chains.h.rows, rbm.n_visible(), rbm.quantized(Direction::up).blocks());
-        sums_of_this_thread(Direction::down)
-            .reset(chains.h.rows, rbm.n_hidden(), rbm.quantized(Direction::down).blocks());
-    }
-
-    // `start` takes the place of the visible states in the first step; without it each step begins with h.
-    void run(const Batch* start) {
-        const Rows v = Rows::bits(chains_.v, rbm_.n_visible()), h = Rows::bits(chains_.h, rbm_.n_hidden());
-        for (Index t = 0; t < n_steps_; ++t, ++draw_.step) {
-            const bool last = t + 1 == n_steps_;
-            if (start) draw_side(Direction::up, t == 0 ? *start : all_of(v), last);
-            draw_side(Direction::down, all_of(h), last);
-            if (!start) draw_side(Direction::up, all_of(v), last);
-        }
-    }
-
-  private:
-    // Kept: as large as lists are, and allocated as often.
-    static CarriedSums& sums_of_this_thread(Direction direction) {
-        thread_local CarriedSums up, down;
-        return direction == Direction::up ? up : down;
-    }
-
-    // One half of a Gibbs step; `last` also leaves the probabilities.
-    void draw_side(Direction direction, const Batch& from, bool last) {
-        const bool up = direction == Direction::up;
-        HalfStep out;
-        out.states = up ? chains_.h : chains_.v;
-        out.draw = draw_;
-        out.draw.stream = static_cast<std::uint32_t>(up ? rng::Stream::hidden : rng::Stream::visible);
-        out.row0 = row0_;
-        if (last) out.probabilities = up ? chains_.h_probabilities : chains_.v_probabilities;
-        Pass pass = pass_;
-        if (carries_ && from.rows.is_packed()) pass.carried = &sums_of_this_thread(direction);
-        half_step(rbm_, direction, from, out, pass);
-    }
-
-    Rbm& rbm_;
-    Chains chains_;
-    Index n_steps_;
-    rng::Draw draw_;
-    std::uint32_t row0_;
-    Pass pass_;
-    bool carries_;
-};
-
-template <class T>
-View<T> rows_of(View<T> all, Index begin, Index end) {
-    return all.empty() ? all : all.row_range(begin, end);
-}
-
-void gibbs(Rbm& rbm, const Batch* start, Index n_steps, std::uint64_t seed, std::uint64_t step, std::uint32_t row0,
-           const Chains& chains) {
-    const rng::Draw draw{seed, step, 0};
-    const Index n = chains.h.rows;
-    const auto run = [&](Index begin, Index end, int n_threads) {
-        const Chains some{chains.v.row_range(begin, end), chains.h.row_range(begin, end),
-                          rows_of(chains.v_probabilities, begin, end), rows_of(chains.h_probabilities, begin, end)};
-        GibbsSampler sampler(rbm, some, n_steps, draw, row0 + static_cast<std::uint32_t>(begin), n_threads);
-        if (!start) return sampler.run(nullptr);
-        const Batch from{start->rows, start->begin + begin, end - begin, start->order};
-        sampler.run(&from);
-    };
-    if (rbm.precision() == Precision::float32) return run(0, n, rbm.n_threads());
-    if (start && !start->rows.is_binary()) {
-        // One step through the product of real values, for all chains together; from then on they are bits.
-        if (n_steps <= 1) return run(0, n, rbm.n_threads());
-        gibbs(rbm, start, 1, seed, step, row0, {chains.v, chains.h, {}, {}});
-        const Rows v = Rows::bits(chains.v, rbm.n_visible());
-        const Batch rest = all_of(v);
-        return gibbs(rbm, &rest, n_steps - 1, seed, step + 1, row0, chains);
-    }
-    rbm.quantized(Direction::down);
-    const Split split = choose_split(rbm.quantized(Direction::up), n, Pass{rbm.n_threads()});
-    if (split.by_blocks > 1) return run(0, n, rbm.n_threads());
-    // Chains know nothing of one another: a strip of them takes all its steps before the next begins.
-    parallel_ranges(n, split.by_rows, [&](Index begin, Index end, int) {
-        for (Index strip = begin; strip < end; strip += strip_rows) run(strip, std::min(strip + strip_rows, end), 1);
-    });
-}
-
-}  // namespace
-
-void gibbs_from_visible(Rbm& rbm, const Batch& start, Index n_steps, std::uint64_t seed, std::uint64_t step,
-                        std::uint32_t row0, const Chains& chains) {
-    gibbs(rbm, &start, n_steps, seed, step, row0, chains);
-}
-
-void gibbs_from_hidden(Rbm& rbm, Index n_steps, std::uint64_t seed, std::uint64_t step, std::uint32_t row0,
-                       const Chains& chains) {
-    gibbs(rbm, nullptr, n_steps, seed, step, row0, chains);
 }
 
 }  // namespace harmonium

@@ -80,18 +80,6 @@ void half_step(Rbm& rbm, Direction direction, const Batch& batch, const HalfStep
 // Pre-activations x themselves.
 void preactivations(Rbm& rbm, Direction direction, const Batch& batch, View<float> out);
 
-// n_steps of block Gibbs sampling, numbered from `step`. Starting from visible rows each step draws h from v, then v
-// from h, and the states of both are left in v and h; starting from hidden states (h as found) each step draws v from
-// h, then h from v. Probabilities of the last draw of each side are left where the views are not empty.
-struct Chains {
-    View<std::uint64_t> v, h;
-    View<float> v_probabilities, h_probabilities;
-};
-void gibbs_from_visible(Rbm& rbm, const Batch& start, Index n_steps, std::uint64_t seed, std::uint64_t step,
-                        std::uint32_t row0, const Chains& chains);
-void gibbs_from_hidden(Rbm& rbm, Index n_steps, std::uint64_t seed, std::uint64_t step, std::uint32_t row0,
-                       const Chains& chains);
-
 // F(v) per row.
 void free_energy(Rbm& rbm, const Batch& batch, double* out);
 

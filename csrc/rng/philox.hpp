@@ -38,6 +38,7 @@ enum class Stream : std::uint32_t {
     layer = 8,
     label = 9,
     input = 10,
+    exchange = 11,
 };
 
 // Added to a stream for the low half of a draw, needed only when the high half does not decide.

@@ -84,6 +84,34 @@ class Rbm:
         row0: int,
         v_probabilities: _Float32 | None,
         h_probabilities: _Float32 | None,
+        mask: _Bits | None,
+        values: _Bits | None,
+    ) -> None: ...
+    def anneal(
+        self,
+        base_bias: _Float32,
+        betas: _Float64,
+        v: _Bits,
+        h: _Bits,
+        seed: int,
+        step: int,
+        row0: int,
+        log_weights: _Float64,
+        mask: _Bits | None,
+        values: _Bits | None,
+    ) -> None: ...
+    def temper(
+        self,
+        base_bias: _Float32,
+        betas: _Float64,
+        v: _Bits,
+        h: _Bits,
+        n_rounds: int,
+        seed: int,
+        step: int,
+        accepted: NDArray[np.int64],
+        mask: _Bits | None,
+        values: _Bits | None,
     ) -> None: ...
     def free_energy(self, v: Rows, out: _Float64, /) -> None: ...
     def pseudo_likelihood(

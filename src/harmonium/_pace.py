@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from harmonium._arrays import empty_bits
-from harmonium.engine.protocol import Chains, Draw, Engine, Machine, Rows
+from harmonium.engine.protocol import Chains, Clamp, Draw, Engine, Machine, Rows
 
 PIECE_SECONDS = 0.05
 """How long one call of the engine should take."""
@@ -22,6 +23,20 @@ class Pace:
         # without end, which it would where the whole work is shorter than a piece.
         factor = min(2.0, PIECE_SECONDS / max(seconds, 1e-6))
         self.amount = min(max(1, round(self.amount * factor)), 1 << 20)
+
+
+def in_pieces(n_steps: int, first: int = 1) -> Iterator[tuple[int, int]]:
+    """Go through steps in pieces, ``(done, piece)``, the first of them of the length given.
+
+    How long the loop's body takes for one decides the length of the next.
+    """
+    pace, done = Pace(first), 0
+    while done < n_steps:
+        piece = min(pace.amount, n_steps - done)
+        began = time.perf_counter()
+        yield done, piece
+        pace.learn(time.perf_counter() - began)
+        done += piece
 
 
 def draw_by_bias(
@@ -43,17 +58,13 @@ def run_chains(
     seed: int,
     step: int = 0,
     first_row: int = 0,
+    clamp: Clamp | None = None,
 ) -> None:
     """Run Gibbs steps from visible rows, as one call of the machine would, in pieces."""
     # Every piece begins with sums of its own, which within a piece are carried from step to step:
     # so not with a step to see how long it takes, but with a guess (slow where it is wrong).
     weights = 64 * chains.v.shape[1] * 64 * chains.h.shape[1]
-    pace = Pace(int(PIECE_SECONDS / max(1e-11 * len(chains.v) * weights, 1e-9)))
-    done = 0
-    while done < n_steps:
-        began = time.perf_counter()
-        piece = min(pace.amount, n_steps - done)
-        machine.gibbs(start, chains, piece, seed, step + done, first_row)
-        done += piece
+    guess = int(PIECE_SECONDS / max(1e-11 * len(chains.v) * weights, 1e-9))
+    for done, piece in in_pieces(n_steps, guess):
+        machine.gibbs(start, chains, piece, seed, step + done, first_row, clamp)
         start = engine.rows_of_bits(chains.v, start.n_cols)
-        pace.learn(time.perf_counter() - began)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,3 +45,23 @@ def sampling_seed(seed: int) -> int:
 def monitor_seed(seed: int) -> int:
     """Return the key for what metrics draw."""
     return seed ^ (1 << 62)
+
+
+@dataclass
+class Draws:
+    """Numbers nobody has used yet: a key, and the first free step."""
+
+    seed: int
+    step: int = 0
+
+    def take(self, n_steps: int) -> int:
+        """Return the first of so many steps, which are used now."""
+        first, self.step = self.step, self.step + n_steps
+        return first
+
+
+def separate_draws(seed: int, step: int) -> Draws:
+    """Return numbers for work that counts its own steps, one key for each step of another's."""
+    mask = 0xFFFFFFFF
+    words = [seed & mask, seed >> 32, step & mask, step >> 32]
+    return Draws(seed_from(np.random.RandomState(words)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,16 +13,17 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from harmonium import sequential
+from harmonium import sampling, sequential
 from harmonium._arrays import copy_in_lines, empty_bits
 from harmonium._checks import check_bool, check_integer, check_real, check_verbose, check_word
-from harmonium._pace import draw_by_bias, run_chains
 from harmonium._random import (
+    Draws,
     check_generator,
     draw_seed,
     monitor_seed,
     sampling_seed,
     seed_from,
+    separate_draws,
 )
 from harmonium._saving import SavedEstimator
 from harmonium._scikit_learn import ScikitLearnMethods
@@ -30,8 +32,6 @@ from harmonium.callbacks import Callback, CallbackList
 from harmonium.engine import get_engine
 from harmonium.engine.protocol import (
     Array,
-    Chains,
-    Draw,
     Engine,
     Float32,
     Machine,
@@ -687,7 +687,10 @@ class BernoulliRBM(
             return sequential.gibbs(self, self._floats(v), n_steps, rng)
         engine, machine = self._ready()
         data = validate_units(self, v, engine, name="v")
-        chains = self._run_chains(engine, machine, data, n_steps, *self._next_draws(n_steps))
+        draws = Draws(*self._next_draws(n_steps))
+        shape = (data.n_rows, self._n_visible, self._n_features_out)
+        run = sampling.gibbs_chains(engine, machine, data.rows, shape, [n_steps], None, draws)
+        chains = next(run)
         out = np.empty((data.n_rows, self._n_visible), np.bool_)
         engine.unpack(chains.v, out)
         return out
@@ -695,53 +698,87 @@ class BernoulliRBM(
     def sample(
         self,
         n_samples: int = 1,
-        n_steps: int = 1000,
+        n_steps: int | Sequence[int] = 1000,
         init: Any = None,
         return_probabilities: bool = False,
         *,
+        method: str = "gibbs",
+        clamp: Any = None,
+        values: Any = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> Array:
-        """Draw from the model, by independent Gibbs chains.
+        """Draw from the model, by independent chains.
 
         Parameters
         ----------
         n_samples : int, default=1
             Number of chains.
-        n_steps : int, default=1000
-            Gibbs steps of each.
+        n_steps : int or ascending sequence of int, default=1000
+            Gibbs steps of each; with several numbers, the states after each so many are returned.
         init : array of shape (n_samples, n_features), optional
-            Where they start; by default each visible unit is drawn by its bias alone.
+            Where Gibbs chains start; by default each visible unit is drawn by its bias alone.
         return_probabilities : bool, default=False
             Return the probabilities of the last draw instead of the draw.
+        method : {"gibbs", "tempered", "annealed"}, default="gibbs"
+            Block Gibbs sampling; or at β = 1 among replicas at many temperatures
+            (:class:`harmonium.sampling.ParallelTempering`, which adapts them in as many steps
+            before); or chains annealed from independent units to the model, one step at each of
+            n_steps temperatures. The latter two go where plain chains would take long to.
+        clamp : bool array of shape (n_features,) or (n_samples, n_features), optional
+            True where a visible unit is held, as pixels are that are known: the others are drawn
+            from their distribution given these.
+        values : array of shape (n_features,) or (n_samples, n_features), optional
+            How they are held: 0 or 1. What it holds elsewhere does not matter.
         random_state : int, RandomState instance or None, default=None
             An int gives the same draws every time; None draws anew in every call.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
+        ndarray of shape (n_samples, n_features), or (len(n_steps), n_samples, n_features)
             bool states, or probabilities in the dtype of `components_`.
         """
         check_integer("n_samples", n_samples, minimum=1)
-        check_integer("n_steps", n_steps, minimum=1, below=2**56)
+        check_word("method", method, ("gibbs", "tempered", "annealed"))
+        stops = _stops(n_steps)
+        if method != "gibbs" and init is not None:
+            raise ValueError(f"init is where Gibbs chains start; method={method!r} has its own")
+        if method == "annealed" and len(stops) > 1:
+            raise ValueError(
+                "annealed chains are the model's at their end alone: n_steps must be one number, "
+                f"got {n_steps!r}"
+            )
         engine, machine = self._ready()
-        if init is not None:
-            data = validate_units(self, init, engine, name="init")
-            if data.n_rows != n_samples:
-                raise ValueError(f"init must have n_samples={n_samples} rows, got {data.n_rows}")
-        seed, step = self._next_draws(n_steps, random_state)
-        if init is None:
-            n_hidden, n_visible = self._n_features_out, self._n_visible
-            begin = draw_by_bias(engine, machine, n_samples, n_hidden, n_visible, Draw(seed, step))
-            data = Units(begin, np.dtype(np.float32))
-        p = None
-        if return_probabilities:
-            p = np.empty((n_samples, self._n_visible), np.float32)
-        chains = self._run_chains(engine, machine, data, n_steps, seed, step, p)
-        if p is not None:
-            return p.astype(self.components_.dtype, copy=False)
-        out = np.empty((n_samples, self._n_visible), np.bool_)
-        engine.unpack(chains.v, out)
-        return out
+        held = sampling.clamp_of(engine, clamp, values, n_samples, self._n_visible)
+        if method == "gibbs":
+            start = None
+            if init is not None:
+                data = validate_units(self, init, engine, name="init")
+                if data.n_rows != n_samples:
+                    raise ValueError(
+                        f"init must have n_samples={n_samples} rows, got {data.n_rows}"
+                    )
+                start = data.rows
+            seed, step = self._next_draws(stops[-1], random_state)
+            draws = Draws(seed, step)
+            shape = (n_samples, self._n_visible, self._n_features_out)
+            runs = sampling.gibbs_chains(engine, machine, start, shape, stops, held, draws)
+        elif method == "tempered":
+            replicas = sampling.ParallelTempering(
+                self, n_samples, clamp=clamp, values=values, random_state=random_state
+            )
+            runs = replicas.adapt(stops[-1]).chains_after(stops)
+        else:
+            draws = separate_draws(*self._next_draws(1, random_state))
+            runs = sampling.annealed_chains(self, n_samples, stops[0], held, draws)
+        dtype = self.components_.dtype if return_probabilities else np.dtype(np.bool_)
+        out = np.empty((len(stops), n_samples, self._n_visible), dtype)
+        for record, chains in zip(out, runs, strict=True):
+            if return_probabilities:
+                h = engine.rows_of_bits(chains.h, self._n_features_out)
+                record[...] = self._visible_means(machine, Units(h, np.dtype(np.float32)))
+            else:
+                engine.unpack(chains.v, record)
+        return out if np.ndim(n_steps) > 0 else out[0]
 
     def _next_draws(self, n_steps: int, random_state: Any = None) -> tuple[int, int]:
         """Return the key and the first step of what the user draws in n_steps."""
@@ -754,21 +791,6 @@ class BernoulliRBM(
 
     def _draw_seed(self) -> int:
         return sampling_seed(self._seed)
-
-    def _run_chains(
-        self,
-        engine: Engine,
-        machine: Machine,
-        start: Units,
-        n_steps: int,
-        seed: int,
-        step: int,
-        p: Float32 | None = None,
-    ) -> Chains:
-        n = start.n_rows
-        chains = Chains(empty_bits(n, self._n_visible), empty_bits(n, self._n_features_out), p)
-        run_chains(engine, machine, start.rows, chains, n_steps, seed, step)
-        return chains
 
     def free_energy(self, X: Any) -> Array:
         """Free energy F(v) = -b·v - Σⱼ softplus((vW + c)ⱼ) of each row.
@@ -840,3 +862,13 @@ class BernoulliRBM(
         tags.input_tags.positive_only = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _stops(n_steps: Any) -> list[int]:
+    """Return after how many steps states are asked for, ascending."""
+    stops = [n_steps] if np.ndim(n_steps) == 0 else list(n_steps)
+    for stop in stops:
+        check_integer("n_steps", stop, minimum=1, below=2**56)
+    if not stops or any(a >= b for a, b in itertools.pairwise(stops)):
+        raise ValueError(f"n_steps must be a number or ascending numbers, got {n_steps!r}")
+    return [int(stop) for stop in stops]

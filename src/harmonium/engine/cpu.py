@@ -14,11 +14,13 @@ from harmonium.engine.protocol import (
     Array,
     Bits,
     Chains,
+    Clamp,
     Draw,
     Float32,
     LayerArrays,
     NetworkRule,
     Order,
+    Path,
     Precision,
     Stream,
     TrainingArrays,
@@ -110,11 +112,37 @@ class _CpuMachine:
         seed: int,
         step: int,
         first_row: int,
+        clamp: Clamp | None = None,
     ) -> None:
-        v, h, v_probabilities, h_probabilities = chains
-        self._core.gibbs(
-            start, v, h, n_steps, seed, step, first_row, v_probabilities, h_probabilities
-        )
+        v, h, v_p, h_p = chains
+        held = clamp or (None, None)
+        self._core.gibbs(start, v, h, n_steps, seed, step, first_row, v_p, h_p, *held)
+
+    def anneal(
+        self,
+        path: Path,
+        chains: Chains,
+        seed: int,
+        step: int,
+        first_row: int,
+        log_weights: NDArray[np.float64],
+        clamp: Clamp | None = None,
+    ) -> None:
+        held = clamp or (None, None)
+        self._core.anneal(*path, chains.v, chains.h, seed, step, first_row, log_weights, *held)
+
+    def temper(
+        self,
+        path: Path,
+        chains: Chains,
+        n_rounds: int,
+        seed: int,
+        step: int,
+        accepted: NDArray[np.int64],
+        clamp: Clamp | None = None,
+    ) -> None:
+        held = clamp or (None, None)
+        self._core.temper(*path, chains.v, chains.h, n_rounds, seed, step, accepted, *held)
 
     def cd_gradient(
         self,

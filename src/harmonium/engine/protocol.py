@@ -35,6 +35,7 @@ class Stream(IntEnum):
     LAYER = 8
     LABEL = 9
     INPUT = 10
+    EXCHANGE = 11
 
 
 class Draw(NamedTuple):
@@ -53,6 +54,26 @@ class Chains(NamedTuple):
     h: Bits
     v_probabilities: Float32 | None = None
     h_probabilities: Float32 | None = None
+
+
+class Clamp(NamedTuple):
+    """Visible units that chains leave alone: where `mask` is 1 they are as in `values`.
+
+    Bits, one row for all chains or a row each.
+    """
+
+    mask: Bits
+    values: Bits
+
+
+class Path(NamedTuple):
+    """Machines between independent visible units and an RBM, and some places on the way.
+
+    At inverse temperature β the energy is -((1 - β)·base_bias + β·b)·v - β·(c·h + vᵀWh).
+    """
+
+    base_bias: Float32
+    betas: NDArray[np.float64]
 
 
 class TrainingArrays(NamedTuple):
@@ -151,9 +172,49 @@ class Machine(Protocol):
         """Write the mean over the flips that steps ``step`` to ``step + n_flips - 1`` draw."""
 
     def gibbs(
-        self, start: Rows | None, chains: Chains, n_steps: int, seed: int, step: int, first_row: int
+        self,
+        start: Rows | None,
+        chains: Chains,
+        n_steps: int,
+        seed: int,
+        step: int,
+        first_row: int,
+        clamp: Clamp | None = None,
     ) -> None:
         """Run Gibbs steps from visible rows; from the states in `chains.h` if `start` is None."""
+
+    def anneal(
+        self,
+        path: Path,
+        chains: Chains,
+        seed: int,
+        step: int,
+        first_row: int,
+        log_weights: NDArray[np.float64],
+        clamp: Clamp | None = None,
+    ) -> None:
+        """Take visible states along a path, one Gibbs step at each place but the first.
+
+        Adds to `log_weights`, at each place but the last, log p*(v) of the next minus that of this
+        one, p*(v) = Σₕ exp(-E(v, h)).
+        """
+
+    def temper(
+        self,
+        path: Path,
+        chains: Chains,
+        n_rounds: int,
+        seed: int,
+        step: int,
+        accepted: NDArray[np.int64],
+        clamp: Clamp | None = None,
+    ) -> None:
+        """Run replicas: as many chains at each place of a path, one place after the other.
+
+        Each round makes a Gibbs step from the hidden states and lets neighbours exchange states;
+        ``accepted[k]`` counts those of place k with k + 1. A pair tries in every second round: the
+        first, third, ... in those of even steps.
+        """
 
     def cd_gradient(
         self,
