@@ -3,15 +3,16 @@
 Section numbers are those of docs/numerics.md, from which alone this page is written. It imports
 nothing of harmonium and is meant to be read, not to be fast.
 
-Part I (sections 2 to 6) gives the *same bits* as the binary path. Part II is the plain float64
-mathematics of the model, without quantisation, for tests of correctness and statistics. Part III
-(section 7) is that of feed-forward networks.
+Part I (sections 2 to 6, and 9) gives the *same bits* as the binary path. Part II is the plain
+float64 mathematics of the model, without quantisation, for tests of correctness and statistics.
+Part III (section 7) is that of feed-forward networks.
 
 Arrays: `v` (n, V) and `h` (n, H) are boolean, `W` (V, H), `b` (V,) and `c` (H,) float32.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -45,6 +46,7 @@ STREAM_DROPOUT = 7  # 1 where a unit is kept
 STREAM_LAYER = 8  # states of a layer that train the one above it
 STREAM_LABEL = 9  # which of the labels is on
 STREAM_INPUT = 10  # rows of training, from the odds in the data
+STREAM_EXCHANGE = 11  # whether neighbouring temperatures exchange states
 
 LOW_HALF = 128  # added to the stream where the low 16 bits of a draw are read
 MASK32 = 0xFFFF_FFFF
@@ -440,6 +442,103 @@ def gibbs(
             v, p_v = half_step_down(h, W, b, seed, step=t, n_labels=n_labels, **common)
             h, p_h = half_step_up(v, W, c, seed, step=t, **common)
     return GibbsResult(v, h, p_v, p_h)
+
+
+# --- Section 9: temperatures ----------------------------------------------------------------------
+
+
+def biases_at(beta: float, bias: ArrayLike, base: ArrayLike) -> Floats32:
+    """Biases at inverse temperature beta, between those of the base and of the machine."""
+    base, bias = (np.asarray(a, F32).astype(np.float64) for a in (base, bias))
+    return ((1 - beta) * base + beta * bias).astype(F32)
+
+
+def preactivation_at(
+    beta: float, v: ArrayLike, M: ArrayLike, bias: ArrayLike, base: ArrayLike
+) -> Floats32:
+    """x at inverse temperature beta, from the same integer sums."""
+    q, s = quantize(M)
+    scale = (beta * s.astype(np.float64)).astype(F32)
+    return scaled(integer_sums(v, q), scale, biases_at(beta, bias, base))
+
+
+def anneal(
+    W: ArrayLike,
+    b: ArrayLike,
+    c: ArrayLike,
+    base: ArrayLike,
+    betas: Sequence[float],
+    v: ArrayLike,
+    seed: int,
+    *,
+    step: int = 0,
+    row0: int = 0,
+) -> tuple[Bools, Bools, Floats64]:
+    """v, h and the logarithms of the weights after a step at each of betas[1:]."""
+    v, W, c = np.asarray(v, bool), np.asarray(W, F32), np.asarray(c, F32)
+    difference = np.asarray(b, F32).astype(np.float64) - np.asarray(base, F32)
+    nothing = np.zeros_like(c)
+    log_weights = np.zeros(len(v))
+    h = np.zeros((len(v), len(c)), bool)
+    for t, (here, there) in enumerate(itertools.pairwise(betas)):
+        x_here, x_there = (preactivation_at(beta, v, W, c, nothing) for beta in (here, there))
+        visible = (there - here) * _visible_term(v, difference)
+        log_weights = log_weights + (visible + (_hidden_term(x_there) - _hidden_term(x_here)))
+        common: dict[str, Any] = {"step": step + t, "row0": row0}
+        h = bernoulli(sigmoid(x_there), seed, stream=STREAM_HIDDEN, **common)
+        x = preactivation_at(there, h, W.T, b, base)
+        v = bernoulli(sigmoid(x), seed, stream=STREAM_VISIBLE, **common)
+    return v, h, log_weights
+
+
+def temper(
+    W: ArrayLike,
+    b: ArrayLike,
+    c: ArrayLike,
+    base: ArrayLike,
+    betas: Sequence[float],
+    h: ArrayLike,
+    n_rounds: int,
+    seed: int,
+    *,
+    step: int = 0,
+) -> tuple[Bools, Bools, NDArray[np.int64]]:
+    """v, h and the exchanges of each pair, from hidden states [temperature][chain]."""
+    h, W, c = np.asarray(h, bool).copy(), np.asarray(W, F32), np.asarray(c, F32)
+    difference = np.asarray(b, F32).astype(np.float64) - np.asarray(base, F32)
+    n = len(h) // len(betas)
+    v = np.zeros((len(h), len(difference)), bool)
+    energies = np.zeros(len(h))
+    accepted = np.zeros(len(betas) - 1, np.int64)
+    for t in range(step, step + n_rounds):
+        for k, beta in enumerate(betas):
+            rows = slice(k * n, (k + 1) * n)
+            common: dict[str, Any] = {"step": t, "row0": k * n}
+            x = preactivation_at(beta, h[rows], W.T, b, base)
+            v[rows] = bernoulli(sigmoid(x), seed, stream=STREAM_VISIBLE, **common)
+            x = preactivation_at(beta, v[rows], W, c, np.zeros_like(c))
+            h[rows] = bernoulli(sigmoid(x), seed, stream=STREAM_HIDDEN, **common)
+            x = preactivation(v[rows], W, c).astype(np.float64)
+            # Exactly 64 units are added up before the next 64 join.
+            energies[rows] = _visible_term(v[rows], difference)
+            for block in range(0, len(c), 64):
+                part = np.zeros(n)
+                for j in range(block, min(block + 64, len(c))):
+                    part = np.where(h[rows, j], part + x[:, j], part)
+                energies[rows] += part
+        for k in range(t % 2, len(betas) - 1, 2):
+            for chain in range(n):
+                mine, next_ = k * n + chain, (k + 1) * n + chain
+                span = betas[k] - betas[k + 1]
+                p = sigmoid(F32(min(span * (energies[next_] - energies[mine]), 0.0)))
+                word = philox4x32(counters(np.int64(chain), np.int64(k), t, STREAM_EXCHANGE), seed)
+                u = F32(int(word[0]) >> 8) * F32(2.0**-24)
+                if not u * (F32(1) - p) < p:
+                    continue
+                accepted[k] += 1
+                for array in (v, h, energies):
+                    array[[mine, next_]] = array[[next_, mine]]
+    return v, h, accepted
 
 
 # --- Section 6: contrastive divergence ------------------------------------------------------------

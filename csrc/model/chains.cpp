@@ -263,7 +263,7 @@ class Replicas {
             row0_.push_back(begin);
             temperatures_.emplace_back(rbm, path.base_bias);
             temperatures_.back().set(path.betas[t]);
-            samplers_.emplace_back(rbm, rows_.back(), clamp, clamp.mask.rows == 1 ? 0 : begin, 1);
+            samplers_.emplace_back(rbm, rows_.back(), clamp, begin, 1);
             samplers_.back().set_temperature(&temperatures_.back());
             if (rbm.precision() != Precision::automatic) continue;
             ThreadSums& sums = sums_[static_cast<std::size_t>(t)];
