@@ -159,6 +159,11 @@ CALLS: dict[str, Call] = {
         lambda: [rows(), 1, 0, 2, empty(N, dtype=np.float64)],
         [ROWS, INT, INT, INT, OUT],
     ),
+    "exact_pseudo_likelihood": (
+        lambda: rbm().exact_pseudo_likelihood,
+        lambda: [rows(), 1, 2, empty(2, dtype=np.float64)],
+        [ROWS, INT, INT, OUT],
+    ),
     "cd_gradient": (
         lambda: rbm().cd_gradient,
         lambda: [rows(), WORDS_H.copy(), 1, True, 1, 0, empty(V, H), empty(V), empty(H)],
@@ -436,7 +441,8 @@ def test_read_only_inputs_are_welcome(name: str, place: int) -> None:
 def test_rows_that_do_not_fit(name: str, place: int) -> None:
     others = [1, "rows", V_BITS, [V_BITS], rbm(), _core.Rows]
     others += [_core.Rows.bytes(empty(N, n, dtype=bool)) for n in (0, 1, V + 1, H + 1)]
-    if not name.endswith((".run", ".updates_a_pass")) and name != "cd_gradient":
+    of_any_number = ("cd_gradient", "exact_pseudo_likelihood")
+    if not name.endswith((".run", ".updates_a_pass")) and name not in of_any_number:
         units = H if name in ("propdown", "visible_preactivations") else V
         others += [_core.Rows.bytes(empty(n, units, dtype=bool)) for n in (1, N + 1)]
     if (name, place) not in MAY_BE_NONE:
@@ -461,6 +467,9 @@ def test_other_scalars_that_do_not_fit(name: str, place: int) -> None:
     "name, place, value",
     [
         ("gibbs", 3, -1),
+        ("exact_pseudo_likelihood", 1, -1),
+        ("exact_pseudo_likelihood", 1, N - 1),
+        ("exact_pseudo_likelihood", 2, 3),
         ("cd_gradient", 2, 0),
         ("cd_gradient", 2, -(2**63)),
         ("Trainer", 7, 0),
@@ -772,6 +781,10 @@ CRASHES = {
     "pseudo-likelihood without visible units": (
         "m = _core.Rbm(np.zeros((0, 1), F32), np.zeros(0, F32), np.zeros(1, F32), 'auto', 1)\n"
         "m.pseudo_likelihood(_core.Rows.real(np.zeros((5, 0), F32)), 0, 0, 1, np.zeros(5))"
+    ),
+    "exact pseudo-likelihood of rows there are not": (
+        "m = _core.Rbm(W, b, c, 'auto', 1)\n"
+        "m.exact_pseudo_likelihood(_core.Rows.real(np.zeros((5, 3), F32)), 3, 3, np.zeros(3))"
     ),
 }
 

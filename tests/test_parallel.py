@@ -250,6 +250,7 @@ def long_calls() -> dict[str, Callable[[], Any]]:
         "preactivations": lambda: machine.preactivations(rows, up),
         "free_energy": lambda: machine.free_energy(rows, energies),
         "pseudo_likelihood": lambda: machine.pseudo_likelihood(rows, 0, 0, 1, energies),
+        "exact_pseudo_likelihood": lambda: machine.exact_pseudo_likelihood(rows, 0, 3000, energies),
         "gibbs": lambda: machine.gibbs(rows, states, chains, 2, 0, 0, 0, None, None),
         "gibbs from hidden": lambda: machine.gibbs(None, states, chains, 2, 0, 0, 0, None, None),
         "cd_gradient": lambda: machine.cd_gradient(rows, chains, 1, True, 0, 0, *gradient),
@@ -260,7 +261,8 @@ def long_calls() -> dict[str, Callable[[], Any]]:
 LONG_CALLS = (
     *("sigmoid", "softplus", "sample_bernoulli", "pack", "unpack", "multiply"),
     *("propup", "propup of reals", "propdown", "preactivations", "free_energy"),
-    *("pseudo_likelihood", "gibbs", "gibbs from hidden", "cd_gradient", "Trainer.run"),
+    *("pseudo_likelihood", "exact_pseudo_likelihood"),
+    *("gibbs", "gibbs from hidden", "cd_gradient", "Trainer.run"),
 )
 
 

@@ -237,6 +237,16 @@ void add_machine(py::module_& m) {
                  Working working(self.mutex);
                  pseudo_likelihood(self.rbm, all_of(v), seed, step, n_flips, to);
              })
+        .def("exact_pseudo_likelihood",
+             [](PyRbm& self, const PyRows& data, Index begin, Index count, const py::array& out) {
+                 const Rows& v = data.rows;
+                 require_inputs(self.rbm, Direction::up, v);
+                 require(self.rbm.labels().begin >= 1, "there is no unit to flip");
+                 require(begin >= 0 && count >= 0 && begin <= v.rows() - count, "the rows must be some of those given");
+                 double* to = vector_view<double>(out, count, "out");
+                 Working working(self.mutex);
+                 exact_pseudo_likelihood(self.rbm, {v, begin, count}, to);
+             })
         .def("cd_gradient", &cd_gradient, py::arg("rows"), py::arg("chains"), py::arg("n_gibbs_steps"),
              py::arg("persistent"), py::arg("seed"), py::arg("step"), py::arg("dW"), py::arg("db"), py::arg("dc"));
 }

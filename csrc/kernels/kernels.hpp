@@ -168,6 +168,8 @@ struct Kernels {
     void (*sigmoid_f32)(const float* x, Index n, float* out);
     void (*sigmoid_f64)(const double* x, Index n, double* out);
     void (*softplus_f32)(const float* x, Index n, float* out);
+    // e^x, infinite from 87.3365 on.
+    void (*exp_f32)(const float* x, Index n, float* out);
     // d[i] *= y[i]·(1 − keep·y[i]): the slope of σ where y is its value, multiplied by 1/keep or by zero (dropout).
     void (*multiply_by_slope_f32)(const float* y, Index n, float keep, float* d);
     // x becomes softmax(x); returns log Σ exp(x).
@@ -180,6 +182,12 @@ struct Kernels {
     void (*add_softplus_f32)(const float* x, Index rows, Index cols, double* sums);
     // Fixed point: out[i] = round(p[i]·factor), for factors of up to ±32767.
     void (*fix_probabilities)(const float* p, Index n, float factor, std::int16_t* out);
+
+    // ---- energy.inc: differences of free energies ----
+    // Π (q[j] + p[j]·e[j]) over n values, a multiple of 64: what is returned, m ≥ 1, times 2 to the power of what is
+    // added to *exponent. No product of run / 64 such factors, `run` a multiple of 64, may overflow or be subnormal.
+    float (*multiply_ratios_f32)(const float* p, const float* q, const float* e, Index n, Index run,
+                                 std::int64_t* exponent);
 
     // ---- bernoulli.inc: draws ----
     // Bits of rows × blocks: unit first_unit + j of row row0 + r is 1 iff its number is below p[r][j]. first_unit is a

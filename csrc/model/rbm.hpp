@@ -88,4 +88,7 @@ void free_energy(Rbm& rbm, const Batch& batch, double* out);
 void pseudo_likelihood(Rbm& rbm, const Batch& batch, std::uint64_t seed, std::uint64_t step, Index n_flips,
                        double* out);
 
+// Exact log pseudo-likelihood per row: every pixel flipped in turn.
+void exact_pseudo_likelihood(Rbm& rbm, const Batch& batch, double* out);
+
 }  // namespace harmonium

@@ -117,6 +117,9 @@ class Rbm:
     def pseudo_likelihood(
         self, v: Rows, seed: int, step: int, n_flips: int, out: _Float64, /
     ) -> None: ...
+    def exact_pseudo_likelihood(
+        self, v: Rows, begin: int, count: int, out: _Float64, /
+    ) -> None: ...
     def cd_gradient(
         self,
         rows: Rows,

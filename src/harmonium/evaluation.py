@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from harmonium._arrays import empty_bits, words_for
 from harmonium._checks import check_integer, check_word
-from harmonium._pace import run_chains
-from harmonium._random import Draws, separate_draws
+from harmonium._pace import PIECE_SECONDS, in_pieces, run_chains
+from harmonium._random import Draws, draw_seed, separate_draws
 from harmonium._visible import draw_rows, pick_rows, validate_units
 from harmonium.engine.protocol import (
     STATES_A_PIECE,
@@ -28,7 +28,13 @@ from harmonium.engine.protocol import (
 from harmonium.rbm import BernoulliRBM
 from harmonium.sampling import anneal, base_biases, draw_base
 
-__all__ = ["LogLikelihood", "LogPartition", "log_likelihood", "log_partition"]
+__all__ = [
+    "LogLikelihood",
+    "LogPartition",
+    "log_likelihood",
+    "log_partition",
+    "pseudo_log_likelihood",
+]
 
 MOST_UNITS = 25
 """Of the smaller side: 2²⁵ states take seconds, each unit more twice that."""
@@ -281,6 +287,59 @@ def log_likelihood(
 
 
 _QUICK_UNITS = 20
+
+
+def pseudo_log_likelihood(
+    rbm: BernoulliRBM,
+    X: Any,
+    *,
+    method: str = "exact",
+    random_state: int | np.random.RandomState | None = None,
+) -> NDArray[np.float64]:
+    """Log pseudo-likelihood of each row: Σᵢ log p(vᵢ | all other units).
+
+    Needs no log Z, as log p(vᵢ | the rest) = -softplus(F(v) - F(v with i flipped)) (Besag 1975;
+    Hyvärinen 2006 for Boltzmann machines). Real values are taken as they are; flipped they are
+    1 - v.
+
+    Parameters
+    ----------
+    rbm : BernoulliRBM
+        Fitted. Labels, at the top of a DBN that has them, are never flipped.
+    X : array or sparse matrix of shape (n_samples, n_features)
+        As for :meth:`BernoulliRBM.transform`.
+    method : {"exact", "stochastic"}, default="exact"
+        "exact" flips every unit of a row in turn; about 30 µs a row of 784 binary units with 500
+        hidden ones on a core, ten times that where values are neither 0 nor 1. "stochastic" flips
+        one that is drawn and counts it n_features times: an unbiased estimate for the price of a
+        free energy, which scatters by some tens of nats a row.
+    random_state : int, RandomState instance or None, default=None
+        What "stochastic" draws with; None draws as :meth:`BernoulliRBM.score_samples`, and "exact"
+        draws nothing.
+
+    Returns
+    -------
+    ndarray of float64 of shape (n_samples,)
+        In nats.
+
+    Raises
+    ------
+    ValueError
+        `method` is unknown, or X holds NaN or infinities or has another number of columns than
+        the machine has visible units.
+    """
+    check_word("method", method, ("exact", "stochastic"))
+    if method == "stochastic" and random_state is None:
+        return np.asarray(rbm.score_samples(X))
+    engine, machine = rbm._ready()
+    rows = validate_units(rbm, X, engine, only_units=False).rows
+    out = np.empty(rows.n_rows)
+    if method == "stochastic":
+        machine.pseudo_likelihood(rows, rbm._draw_seed() ^ draw_seed(random_state), 0, 1, out)
+        return out
+    for done, piece in in_pieces(len(out), int(PIECE_SECONDS / (1e-10 * rbm.components_.size))):
+        machine.exact_pseudo_likelihood(rows, done, piece, out[done : done + piece])
+    return out
 
 
 # ---- annealing ----

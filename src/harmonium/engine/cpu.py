@@ -104,6 +104,11 @@ class _CpuMachine:
     ) -> None:
         self._core.pseudo_likelihood(v, seed, step, n_flips, out)
 
+    def exact_pseudo_likelihood(
+        self, v: CoreRows, begin: int, count: int, out: NDArray[np.float64]
+    ) -> None:
+        self._core.exact_pseudo_likelihood(v, begin, count, out)
+
     def gibbs(
         self,
         start: CoreRows,

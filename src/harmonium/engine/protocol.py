@@ -171,6 +171,11 @@ class Machine(Protocol):
     ) -> None:
         """Write the mean over the flips that steps ``step`` to ``step + n_flips - 1`` draw."""
 
+    def exact_pseudo_likelihood(
+        self, v: Rows, begin: int, count: int, out: NDArray[np.float64]
+    ) -> None:
+        """Write the sum over all flips, of rows ``begin`` to ``begin + count - 1``."""
+
     def gibbs(
         self,
         start: Rows | None,
