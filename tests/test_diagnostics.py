@@ -26,7 +26,7 @@ def autoregressive(phi: float, n_chains: int, n_draws: int, seed: int = 0) -> np
 
 
 def plain_time(chains: list[list[float]]) -> float:
-    """Equations (1) to (3), (10) and section 3.2, term by term, without the bound from below."""
+    """Vehtari et al. (2021), section 3.2, term by term, without the bound from below."""
     n, means = len(chains[0]), [sum(chain) / len(chain) for chain in chains]
 
     def covariance(t: int) -> float:

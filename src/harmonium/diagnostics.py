@@ -6,8 +6,8 @@ A statistic of chains, such as the free energy of their states, as an array of s
 References
 ----------
 Vehtari, Gelman, Simpson, Carpenter & Bürkner (2021), Rank-normalization, folding, and localization:
-an improved R-hat for assessing convergence of MCMC. Bayesian Analysis 16(2). Its equations are the
-numbers in this file.
+an improved R-hat for assessing convergence of MCMC. Bayesian Analysis 16(2): sections 3.1 (split
+R̂), 3.2 (effective sample size), 4.1 (ranks) and 4.2 (folding).
 Geyer (1992), Practical Markov chain Monte Carlo. Statistical Science 7(4).
 """
 
@@ -35,10 +35,11 @@ FEWEST_DRAWS = 4
 def autocorrelation_time(x: ArrayLike) -> float:
     """Integrated autocorrelation time τ = 1 + 2 Σₜ ρₜ: draws that are worth one independent draw.
 
-    ρₜ is estimated from all chains together (10), so that chains which stay apart have a long time.
-    The sum ends by Geyer's initial monotone sequence: pairs ρ₂ₖ + ρ₂ₖ₊₁, which of a reversible
-    chain are positive and fall, up to the first that is not positive, none larger than those before
-    it (section 3.2).
+    ρₜ = 1 - (W - γₜ) / var⁺ is of all chains together: W is the mean variance within them, γₜ their
+    mean autocovariance, var⁺ the variance of all; so chains which stay apart have a long time
+    (Vehtari et al. 2021, section 3.2). The sum ends by Geyer's initial monotone sequence: pairs
+    ρ₂ₖ + ρ₂ₖ₊₁, which of a reversible chain are positive and fall, up to the first that is not
+    positive, none larger than those before it.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def autocorrelation_time(x: ArrayLike) -> float:
 
 
 def effective_sample_size(x: ArrayLike, *, method: str = "bulk") -> float:
-    """How many independent draws the chains are worth (11): as Stan, ArviZ and posterior tell it.
+    """How many independent draws the chains are worth: n / τ, as Stan, ArviZ and posterior tell it.
 
     Parameters
     ----------
@@ -75,9 +76,9 @@ def effective_sample_size(x: ArrayLike, *, method: str = "bulk") -> float:
         As for :func:`autocorrelation_time`.
     method : {"bulk", "mean"}, default="bulk"
         Chains are cut into halves, so that those which drift are told too. "bulk" puts normal
-        scores of their ranks in the place of the values (14): robust, and right for variables
-        without a variance. "mean" takes the values: for the standard error of their mean, which is
-        their standard deviation by the square root of this.
+        scores of their ranks in the place of the values (section 4.1): robust, and right for
+        variables without a variance. "mean" takes the values: for the standard error of their mean,
+        which is their standard deviation by the square root of this.
 
     Returns
     -------
@@ -107,8 +108,8 @@ def r_hat(x: ArrayLike, *, method: str = "rank") -> float:
         chain is compared with itself.
     method : {"rank", "split"}, default="rank"
         "rank" is the larger of two: of the normal scores of ranks, and of those of the distances
-        from the median, so that chains which differ in spread alone are told (section 4). "split"
-        takes the values as they are (4). Both are of the chains' halves.
+        from the median, so that chains which differ in spread alone are told (section 4.2). "split"
+        takes the values as they are (section 3.1). Both are of the chains' halves.
 
     Returns
     -------
@@ -200,7 +201,7 @@ def _halves(chains: Float64) -> Float64:
 
 
 def _normal_scores(chains: Float64) -> Float64:
-    """Return Φ⁻¹((r - 3/8) / (n + 1/4)) of the ranks r among all draws, ties at their mean (14)."""
+    """Return Φ⁻¹((r - 3/8) / (n + 1/4)) of the ranks r among all draws, ties at their mean."""
     ranks = scipy.stats.rankdata(chains, axis=None).reshape(chains.shape)
     scores: Any = scipy.special.ndtri((ranks - 0.375) / (chains.size + 0.25))
     return np.asarray(scores)
@@ -212,7 +213,7 @@ def _is_constant(values: Float64) -> bool:
 
 
 def _variances(chains: Float64) -> tuple[float, float]:
-    """Return W and var⁺, the variance within the chains and of all (1) to (3)."""
+    """Return W, the mean variance within the chains, and var⁺ = W (n - 1) / n + that of means."""
     n_chains, n_draws = chains.shape
     varies = (chains != chains[:, :1]).any(axis=1)  # else the rounding of a mean
     within = float(np.where(varies, chains.var(axis=1, ddof=1), 0.0).mean())
@@ -221,7 +222,7 @@ def _variances(chains: Float64) -> tuple[float, float]:
 
 
 def _potential_reduction(chains: Float64) -> float:
-    """Return √(var⁺ / W) (4)."""
+    """Return √(var⁺ / W)."""
     if _is_constant(chains):
         return math.nan
     within, total = _variances(chains)
@@ -242,7 +243,6 @@ def _time(chains: Float64) -> float:
         return math.nan
     n_draws = chains.shape[1]
     within, total = _variances(chains)
-    # (10), whose s²ₘ ρₜ,ₘ is an autocovariance.
     rho = 1 - (within - _autocovariances(chains)) / total
     rho[0] = 1
     pairs = rho[0 : n_draws - 2 : 2] + rho[1 : n_draws - 1 : 2]
