@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +46,9 @@ STREAM_DROPOUT = 7  # 1 where a unit is kept
 STREAM_LAYER = 8  # states of a layer that train the one above it
 STREAM_LABEL = 9  # which of the labels is on
 STREAM_INPUT = 10  # rows of training, from the odds in the data
-STREAM_EXCHANGE = 11  # whether neighbouring temperatures exchange states
+STREAM_COMPLETION_HIDDEN = 11  # hidden units, for what is missing in a row
+STREAM_COMPLETION_VISIBLE = 12  # what is missing in a row
+STREAM_EXCHANGE = 13  # whether neighbouring temperatures exchange states
 
 LOW_HALF = 128  # added to the stream where the low 16 bits of a draw are read
 MASK32 = 0xFFFF_FFFF
@@ -597,6 +599,7 @@ class CDState:
     h_chains: Bools | None = None  # (C, H) for PCD, None for CD
     n_updates: int = 0
     pending: tuple[Pending, ...] = ()
+    completions: Bools | None = None  # (rows of the data, V), where values are missing
 
     @classmethod
     def start(
@@ -619,10 +622,28 @@ def fixed_point(p: ArrayLike, n: int) -> NDArray[np.int32]:
     return np.rint(np.asarray(p, dtype=F32) * F32(p_max(n))).astype(np.int32)
 
 
+def row_integers(weights: ArrayLike) -> tuple[NDArray[np.int64], float]:
+    """What each row of a minibatch counts in its sums, and the heaviest weight (section 6)."""
+    weights = np.asarray(weights, dtype=np.float64)
+    heaviest = weights.max()
+    share = weights / heaviest if heaviest > 0 else np.zeros_like(weights)
+    return np.rint(share * p_max(len(weights))).astype(np.int64), float(heaviest)
+
+
 def _gradient(
-    S_pos: Ints, B: int, S_neg: Ints, C: int, factor: Callable[[int], np.float32]
+    S_pos: Ints,
+    B: int,
+    S_neg: Ints,
+    C: int,
+    factor: Callable[[int], np.float32],
+    a_pos: np.float32 | None = None,
 ) -> Floats32:
-    """The step that sums over B and C rows make, each operation rounded to float32 (section 6)."""
+    """The step that sums over B and C rows make, each operation rounded to float32 (section 6).
+
+    `a_pos` is the factor of weighted rows.
+    """
+    if a_pos is not None:
+        return S_pos.astype(F32) * a_pos - S_neg.astype(F32) * factor(C)
     if B == C:
         return (S_pos.astype(np.int64) - S_neg).astype(F32) * factor(B)
     return S_pos.astype(F32) * factor(B) - S_neg.astype(F32) * factor(C)
@@ -660,10 +681,12 @@ def cd_update(
     l2: float = 0.0,
     n_labels: int = 0,
     moves_W: bool = True,
+    weights: ArrayLike | None = None,
 ) -> CDState:
     """One update of contrastive divergence on binary rows (section 6).
 
     PCD where `state` carries chains, CD otherwise. Without `moves_W` the update is left pending.
+    `weights` are the rows', relative to the mean of all.
     """
     W, b, c = state.W + F32(0), state.b, state.c  # no weight is -0
     v_pos = np.asarray(v_pos, dtype=bool)
@@ -684,6 +707,11 @@ def cd_update(
     # 3. Statistics, in integers. The float64 products are exact: all sums stay below 2^31.
     B, C = len(v_pos), len(v_neg)
     P_pos, P_neg = fixed_point(p_pos, B), fixed_point(p_neg, C)
+    counts, a_pos = np.ones(B, np.int64), None
+    if weights is not None:
+        counts, heaviest = row_integers(weights)
+        P_pos = np.rint(p_pos * counts.astype(F32)[:, None]).astype(np.int32)
+        a_pos = F32(learning_rate * heaviest / (B * p_max(B)))
     A_pos = (v_pos.T.astype(np.float64) @ P_pos.astype(np.float64)).astype(np.int32)
     A_neg = (v_neg.T.astype(np.float64) @ P_neg.astype(np.float64)).astype(np.int32)
 
@@ -695,7 +723,7 @@ def cd_update(
     for update in pending:
         P = update.v.T.astype(np.float64) @ update.P.astype(np.float64)
         A_pos = A_pos + P.astype(np.int32)
-    d = _gradient(A_pos, B, A_neg, C, mean_of_fixed_point)
+    d = _gradient(A_pos, B, A_neg, C, mean_of_fixed_point, a_pos)
     if l2 != 0:
         d = d - W * F32(learning_rate * l2)
     if l1 != 0:
@@ -710,9 +738,9 @@ def cd_update(
 
     # 5. Biases.
     S_pos, S_neg = (P.sum(axis=0, dtype=np.int64) for P in (P_pos, P_neg))
-    d_c = _gradient(S_pos, B, S_neg, C, mean_of_fixed_point)
-    n_pos, n_neg = (v.sum(axis=0, dtype=np.int64) for v in (v_pos, v_neg))
-    d_b = _gradient(n_pos, B, n_neg, C, lambda n: F32(learning_rate / n))
+    d_c = _gradient(S_pos, B, S_neg, C, mean_of_fixed_point, a_pos)
+    n_pos, n_neg = counts @ v_pos, v_neg.sum(axis=0, dtype=np.int64)
+    d_b = _gradient(n_pos, B, n_neg, C, lambda n: F32(learning_rate / n), a_pos)
     b_new, velocity_b = _step(b, state.velocity_b, d_b, momentum)
     c_new, velocity_c = _step(c, state.velocity_c, d_c, momentum)
 
@@ -726,12 +754,46 @@ def cd_update(
         h if persistent else None,
         state.n_updates + 1,
         pending,
+        state.completions,
     )
 
 
-def cd_epoch(state: CDState, v: ArrayLike, batch_size: int, **rule: Any) -> list[CDState]:
-    """The states after each of an epoch's updates; `rule` is for :func:`cd_update`."""
+def complete(
+    state: CDState, v: ArrayLike, observed: ArrayLike, rows: Ints, *, seed: int, k: int
+) -> CDState:
+    """The completions of some rows of the data k Gibbs steps on (section 6)."""
+    completions = np.array(state.completions)
+    completions[rows] = np.where(observed[rows], v[rows], completions[rows])
+    for n in rows:
+        if observed[n].all():
+            continue
+        for step in range(state.n_updates * k, (state.n_updates + 1) * k):
+            place: dict[str, Any] = {"step": step, "row0": n}
+            stream = STREAM_COMPLETION_HIDDEN
+            h, _ = half_step_up(completions[[n]], state.W, state.c, seed, stream=stream, **place)
+            stream = STREAM_COMPLETION_VISIBLE
+            drawn, _ = half_step_down(h, state.W, state.b, seed, stream=stream, **place)
+            completions[n] = np.where(observed[n], v[n], drawn[0])
+    return replace(state, completions=completions)
+
+
+def cd_epoch(
+    state: CDState,
+    v: ArrayLike,
+    batch_size: int,
+    *,
+    order: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    observed: ArrayLike | None = None,
+    **rule: Any,
+) -> list[CDState]:
+    """The states after each of an epoch's updates; `rule` is for :func:`cd_update`.
+
+    Of each row of the data there may be its weight, relative to their mean, and what of it is
+    observed.
+    """
     v = np.asarray(v, dtype=bool)
+    order = np.arange(len(v)) if order is None else np.asarray(order)
     together = updates_a_pass(
         *state.W.shape,
         batch_size,
@@ -740,11 +802,19 @@ def cd_epoch(state: CDState, v: ArrayLike, batch_size: int, **rule: Any) -> list
         n_labels=rule.get("n_labels", 0),
         moves_all=any(rule.get(name, 0) for name in ("momentum", "l1", "l2")),
     )
+    if weights is not None or observed is not None:
+        together = 1
     states = []
-    for n, begin in enumerate(range(0, len(v), batch_size)):
+    for n, begin in enumerate(range(0, len(order), batch_size)):
         # The last of those that are taken together, whose minibatches are alike.
-        is_last = (n + 1) % together == 0 or begin + 2 * batch_size > len(v)
-        state = cd_update(state, v[begin : begin + batch_size], moves_W=is_last, **rule)
+        is_last = (n + 1) % together == 0 or begin + 2 * batch_size > len(order)
+        rows = order[begin : begin + batch_size]
+        batch = v[rows]
+        if observed is not None:
+            state = complete(state, v, observed, rows, seed=rule["seed"], k=rule.get("k", 1))
+            batch = state.completions[rows]
+        some = None if weights is None else np.asarray(weights)[rows]
+        state = cd_update(state, batch, moves_W=is_last, weights=some, **rule)
         states.append(state)
     return states
 

@@ -46,9 +46,15 @@ def trainer_arguments(**other: Any) -> dict[str, Any]:
     arguments = {"W": W.copy(), "b": B.copy(), "c": C.copy(), "chains": WORDS_H.copy()}
     arguments |= {"W_velocity": np.zeros_like(W)}
     arguments |= {"b_velocity": np.zeros_like(B), "c_velocity": np.zeros_like(C)}
+    arguments |= {"completions": None}
     arguments |= {"n_gibbs_steps": 1, "persistent": True, "l1": 0.0, "l2": 0.0, "seed": 1}
-    arguments |= {"n_labels": 0}
-    return {**arguments, "precision": "auto", "n_threads": 1, **other}
+    arguments |= {"n_labels": 0, "precision": "auto", "n_threads": 1}
+    return {**arguments, "weights": None, "observed": None, **other}
+
+
+def row_traits() -> dict[str, Any]:
+    """What a trainer may be told of each row, and the states of those with missing values."""
+    return {"completions": WORDS_V.copy(), "weights": np.ones(N), "observed": WORDS_V[::-1].copy()}
 
 
 def network(loss: str = "softmax_cross_entropy") -> _core.Network:
@@ -171,11 +177,11 @@ CALLS: dict[str, Call] = {
     ),
     "Trainer": (
         lambda: _core.Trainer,
-        lambda: list(trainer_arguments().values()),
-        [OUT, OUT, OUT, OUT, OUT, OUT, OUT, INT, FLAG, REAL, REAL, INT, INT, WORD, INT],
+        lambda: list(trainer_arguments(**row_traits()).values()),
+        [*[OUT] * 8, INT, FLAG, REAL, REAL, INT, INT, WORD, INT, "in", "in"],
     ),
     "Trainer.run": (
-        lambda: trainer().run,
+        lambda: trainer(**row_traits()).run,
         lambda: [rows(), np.arange(N), 0, N, 2, 0, 0.1, 0.0],
         [ROWS, "in", INT, INT, INT, INT, REAL, REAL],
     ),
@@ -242,6 +248,7 @@ MAY_BE_NONE = {
     ("gibbs", 7),
     ("gibbs", 8),
     ("Trainer", 4),
+    ("Trainer", 16),
     ("Trainer.run", 1),
     ("SequentialTrainer32.run", 1),
     ("SequentialTrainer64.run", 1),
@@ -472,8 +479,8 @@ def test_other_scalars_that_do_not_fit(name: str, place: int) -> None:
         ("exact_pseudo_likelihood", 2, 3),
         ("cd_gradient", 2, 0),
         ("cd_gradient", 2, -(2**63)),
-        ("Trainer", 7, 0),
-        ("Trainer", 12, V + 1),
+        ("Trainer", 8, 0),
+        ("Trainer", 13, V + 1),
         ("Rbm", 5, -1),
         ("Trainer.run", 2, -1),
         ("Trainer.run", 2, 1),
@@ -575,6 +582,18 @@ def test_messages_are_short_and_clear() -> None:
         (lambda: trainer(n_labels=-1), "n_labels must be from 0 to the number"),
         (lambda: rbm().propup(_core.Rows.bytes(H_BITS), P), "the rows do not have"),
         (lambda: trainer(chains=WORDS_H[:0]), "there must be at least one chain"),
+        (lambda: trainer(completions=WORDS_V.copy()), "completions and observed come together"),
+        (lambda: trainer(**row_traits(), n_labels=2), "labels can't be missing"),
+        (
+            lambda: trainer(weights=np.ones(N - 1)).run(rows(), None, 0, N, 2, 0, 0.1, 0.0),
+            "must be of as many rows as the data",
+        ),
+        (
+            lambda: trainer(**row_traits()).run(
+                _core.Rows.bytes(V_BITS), None, 0, N, 2, 0, 0.1, 0.0
+            ),
+            "rows with missing values must be bits",
+        ),
     ]:
         with pytest.raises(ValueError, match=message):
             call()
@@ -681,11 +700,11 @@ def test_arrays_live_as_long_as_what_was_made_of_them() -> None:
         machine.propup(data, out)
         assert same_bits(out, expected)
     chains = WORDS_H.copy()
-    t = trainer(chains=chains)  # its W, b, c and velocities have no other owner
+    t = trainer(chains=chains, **row_traits())  # its other arrays have no other owner
     litter()
     t.run(rows(), None, 0, N, 2, 0, 0.1, 0.5)
     other = WORDS_H.copy()
-    trainer(chains=other).run(rows(), None, 0, N, 2, 0, 0.1, 0.5)
+    trainer(chains=other, **row_traits()).run(rows(), None, 0, N, 2, 0, 0.1, 0.5)
     assert np.array_equal(chains, other)
     predicted = []
     for spoil in (litter, lambda: None):
@@ -708,7 +727,10 @@ W, b, c = random_model(3, 2, seed=0)
 rbm = _core.Rbm(W, b, c, "auto", 1)
 gradient = [np.zeros_like(a) for a in (W, b, c)]
 def trainer(chains):
-    return _core.Trainer(W, b, c, chains, None, None, None, 1, True, 0.0, 0.0, 0, 0, "auto", 1)
+    velocities_and_completions = [None] * 4
+    return _core.Trainer(
+        W, b, c, chains, *velocities_and_completions, 1, True, 0.0, 0.0, 0, 0, "auto", 1
+    )
 none = np.zeros((1, 1), np.uint64)
 three = _core.Rows.bytes(np.ones((50, 3), bool))
 layer = (W.copy(), c.copy(), "sigmoid", 0.0, ())

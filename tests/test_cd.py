@@ -13,7 +13,13 @@ from layouts import SIZES, Canvas, packed, random_bits, random_model, random_rea
 
 from harmonium import _core, ops
 from harmonium.engine import get_engine
-from harmonium.engine.protocol import Stream, TrainingArrays, TrainingRule
+from harmonium.engine.protocol import (
+    NO_TRAITS,
+    RowTraits,
+    Stream,
+    TrainingArrays,
+    TrainingRule,
+)
 
 F32 = np.float32
 EPS = 2.0**-24  # relative error of one float32 rounding
@@ -217,18 +223,24 @@ class Recipe:
         return ref.CDState.start(W, b, c, h)
 
 
-def reference_training(state: ref.CDState, v: np.ndarray, r: Recipe) -> list[ref.CDState]:
+def reference_training(
+    state: ref.CDState, v: np.ndarray, r: Recipe, **of_rows: Any
+) -> list[ref.CDState]:
     """The states before the first update and after each."""
     rule = {name: getattr(r, name) for name in ("learning_rate", "seed", "k", "momentum")}
     rule |= {name: getattr(r, name) for name in ("l1", "l2", "n_labels")}
-    return [state, *ref.cd_epoch(state, v, r.batch_size, **rule)]
+    return [state, *ref.cd_epoch(state, v, r.batch_size, **rule, **of_rows)]
 
 
 class Training:
     """Arrays like those of a state, and a Trainer on them."""
 
     def __init__(
-        self, state: ref.CDState, r: Recipe, layout: tuple[int, int] | None = None
+        self,
+        state: ref.CDState,
+        r: Recipe,
+        layout: tuple[int, int] | None = None,
+        traits: RowTraits = NO_TRAITS,
     ) -> None:
         copies = [a.copy() for a in (state.velocity_W, state.velocity_b, state.velocity_c)]
         self.canvases = []
@@ -240,11 +252,13 @@ class Training:
         n_words = -(-W.shape[1] // 64)
         chains = packed(state.h_chains) if persistent else np.zeros((r.batch_size, n_words), "u8")
         velocities = copies if r.momentum else [None] * 3
-        self.arrays = TrainingArrays(W, state.b.copy(), state.c.copy(), chains, *velocities)
+        completions = None if state.completions is None else packed(state.completions)
+        parameters = W, state.b.copy(), state.c.copy()
+        self.arrays = TrainingArrays(*parameters, chains, *velocities, completions)
         self.recipe = r
         self.engine = get_engine(n_threads=r.n_threads)
         rule = TrainingRule(r.k, persistent, r.l1, r.l2, r.seed, r.n_labels)
-        self.trainer = self.engine.trainer(self.arrays, rule, r.precision)
+        self.trainer = self.engine.trainer(self.arrays, rule, r.precision, traits)
         self.step = 0
 
     def run(
@@ -276,6 +290,8 @@ class Training:
             ]
         if state.h_chains is not None:
             pairs.append((a.chains, packed(state.h_chains)))
+        if state.completions is not None:
+            pairs.append((a.completions, packed(state.completions)))
         return all(same_bits(np.ascontiguousarray(x), y) for x, y in pairs)
 
 

@@ -89,6 +89,7 @@ def test_signature():
         "l1": 0.0,
         "l2": 0.0,
         "inputs": "mean",
+        "missing": "error",
         "shuffle": False,
         "init": "normal",
         "precision": "auto",

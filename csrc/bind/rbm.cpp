@@ -19,8 +19,8 @@ struct PyRbm {
 struct PyTrainer {
     Trainer trainer;
     std::mutex mutex;
-    PyTrainer(Parameters p, TrainingState s, TrainingOptions o, Precision precision, int n_threads)
-        : trainer(p, s, o, precision, n_threads) {}
+    PyTrainer(Parameters p, TrainingState s, TrainingOptions o, Precision precision, int n_threads, RowTraits t)
+        : trainer(p, s, o, precision, n_threads, t) {}
 };
 
 Precision parse_precision(const std::string& word) {
@@ -251,12 +251,32 @@ void add_machine(py::module_& m) {
              py::arg("persistent"), py::arg("seed"), py::arg("step"), py::arg("dW"), py::arg("db"), py::arg("dc"));
 }
 
+RowTraits row_traits(const TrainingState& state, const py::object& weights, const py::object& observed, Index n_visible,
+                     Index n_labels) {
+    RowTraits traits;
+    require(state.completions.empty() == observed.is_none(), "completions and observed come together");
+    if (!observed.is_none()) {
+        require(n_labels == 0, "labels can't be missing");
+        traits.observed = bits_view<const std::uint64_t>(py::cast<py::array>(observed), n_visible, "observed");
+        traits.rows = traits.observed.rows;
+        require(traits.rows == state.completions.rows, "completions and observed must have as many rows");
+    }
+    if (!weights.is_none()) {
+        const auto array = py::cast<py::array>(weights);
+        require(traits.rows < 0 || traits.rows == array.size(), "weights and completions must have as many rows");
+        traits.rows = array.size();
+        traits.weights = vector_view<const double>(array, traits.rows, "weights");
+    }
+    return traits;
+}
+
 void add_trainer(py::module_& m) {
     py::class_<PyTrainer>(m, "Trainer")
         .def(py::init([](const py::array& w, const py::array& b, const py::array& c, const py::array& chains,
                          const py::object& w_velocity, const py::object& b_velocity, const py::object& c_velocity,
-                         Index n_gibbs_steps, bool persistent, double l1, double l2, std::uint64_t seed, Index n_labels,
-                         const std::string& precision, int n_threads) {
+                         const py::object& completions, Index n_gibbs_steps, bool persistent, double l1, double l2,
+                         std::uint64_t seed, Index n_labels, const std::string& precision, int n_threads,
+                         const py::object& weights, const py::object& observed) {
                  const Parameters p = parameters(w, b, c, true);
                  require_labels(p, n_labels);
                  const Index n_visible = p.w.rows, n_hidden = p.w.cols;
@@ -271,15 +291,21 @@ void add_trainer(py::module_& m) {
                      state.b_velocity = vector_view<float>(py::cast<py::array>(b_velocity), n_visible, "b_velocity");
                      state.c_velocity = vector_view<float>(py::cast<py::array>(c_velocity), n_hidden, "c_velocity");
                  }
+                 if (!completions.is_none())
+                     state.completions =
+                         bits_view<std::uint64_t>(py::cast<py::array>(completions), n_visible, "completions");
+                 const RowTraits traits = row_traits(state, weights, observed, n_visible, n_labels);
                  const Precision which = parse_precision(precision);
                  const TrainingOptions options{n_gibbs_steps, persistent, l1, l2, seed, n_labels};
-                 return std::make_unique<PyTrainer>(p, state, options, which, n_threads);
+                 return std::make_unique<PyTrainer>(p, state, options, which, n_threads, traits);
              }),
              py::arg("W"), py::arg("b"), py::arg("c"), py::arg("chains"), py::arg("W_velocity"), py::arg("b_velocity"),
-             py::arg("c_velocity"), py::arg("n_gibbs_steps"), py::arg("persistent"), py::arg("l1"), py::arg("l2"),
-             py::arg("seed"), py::arg("n_labels"), py::arg("precision"), py::arg("n_threads"), py::keep_alive<1, 2>(),
-             py::keep_alive<1, 3>(), py::keep_alive<1, 4>(), py::keep_alive<1, 5>(), py::keep_alive<1, 6>(),
-             py::keep_alive<1, 7>(), py::keep_alive<1, 8>())
+             py::arg("c_velocity"), py::arg("completions"), py::arg("n_gibbs_steps"), py::arg("persistent"),
+             py::arg("l1"), py::arg("l2"), py::arg("seed"), py::arg("n_labels"), py::arg("precision"),
+             py::arg("n_threads"), py::arg("weights") = py::none(), py::arg("observed") = py::none(),
+             py::keep_alive<1, 2>(), py::keep_alive<1, 3>(), py::keep_alive<1, 4>(), py::keep_alive<1, 5>(),
+             py::keep_alive<1, 6>(), py::keep_alive<1, 7>(), py::keep_alive<1, 8>(), py::keep_alive<1, 9>(),
+             py::keep_alive<1, 18>(), py::keep_alive<1, 19>())
         .def_property_readonly("rows_done", [](const PyTrainer& self) { return self.trainer.rows_done(); })
         .def(
             "copy_visible_states",
@@ -307,6 +333,7 @@ void add_trainer(py::module_& m) {
                 require_inputs(self.trainer.rbm(), Direction::up, rows);
                 const Batch batch = batch_of(data, order, begin, count, batch_size);
                 self.trainer.require_chains(std::min(batch_size, count));
+                self.trainer.require_traits(rows);
                 Working working(self.mutex);
                 self.trainer.run(batch, batch_size, step, learning_rate, momentum);
             },

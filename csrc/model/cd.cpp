@@ -40,6 +40,7 @@ void ContrastiveDivergence::run(Rbm& rbm, const Batch& data, View<std::uint64_t>
     const bool by_shares = chain_is_integer && whole_labels && std::max(data.count, chains.rows) <= few_rows;
     positive_.begin(shares_, rbm, data.count, data_is_integer, by_shares);
     negative_.begin(shares_, rbm, chains.rows, chain_is_integer, by_shares);
+    if (options.weights) positive_.weigh(data, options.weights);
     pends_ = options.updates_a_pass > 1;
     const Index first_negative = data_is_integer ? data.count : 0, words = ceil_div(n_visible_, block_width);
     std::int16_t* fixed;
@@ -217,7 +218,7 @@ void ContrastiveDivergence::run_by_rows(Rbm& rbm, const Batch& data, View<std::u
 }
 
 bool ContrastiveDivergence::has_one_factor() const {
-    return positive_.is_integer() && positive_.rows() == negative_.rows();
+    return positive_.is_integer() && !positive_.is_weighted() && positive_.rows() == negative_.rows();
 }
 
 float ContrastiveDivergence::bias_step(double positive, double negative, float a_positive, float a_negative) const {
@@ -232,7 +233,8 @@ void ContrastiveDivergence::visible_bias_step(double rate, int share, float* ste
     const auto factor = [&](const Phase& phase) {
         return static_cast<float>(rate / static_cast<double>(phase.rows()));
     };
-    const float a_positive = factor(positive_), a_negative = factor(negative_);
+    const float a_positive = positive_.is_weighted() ? positive_.factor(rate) : factor(positive_);
+    const float a_negative = factor(negative_);
     if (pends_) {  // its lists are not turned; so few rows are counted exactly
         const Index n = units.end - units.begin;
         const auto count = [&](const RowLists& ones, float sign) {
@@ -248,11 +250,26 @@ void ContrastiveDivergence::visible_bias_step(double rate, int share, float* ste
         const ValueLists of = values.values(i);
         return std::accumulate(of.value + of.start[0], of.value + of.start[1], 0.0);
     };
+    // Of the rows in which a unit is on, or not zero.
+    const auto sum_factors = [&](Index i) {
+        const auto sum = [&](const std::int32_t* row, const std::int32_t* end, const float* value) {
+            double total = 0;
+            for (; row < end; ++row) total += positive_.row_factor(*row) * (value ? static_cast<double>(*value++) : 1);
+            return total;
+        };
+        if (positive_.is_integer()) {
+            const ActiveLists of = lists.rows(i);
+            return sum(of.index + *of.start, of.index + *lists.middle(i), nullptr);
+        }
+        const ValueLists of = values.values(i);
+        return sum(of.index + of.start[0], of.index + of.start[1], of.value + of.start[0]);
+    };
     for (Index i = 0; i < units.end - units.begin; ++i) {
         const Index begin = *lists.rows(i).start, middle = *lists.middle(i), end = lists.rows(i).start[1];
-        const double positive = positive_.is_integer()  ? static_cast<double>(middle - begin)
-                                : positive_.is_listed() ? sum_values(i)
-                                                        : positive_.sum_visible(units.begin + i);
+        const double positive = !positive_.is_listed()    ? positive_.sum_visible(units.begin + i)
+                                : positive_.is_weighted() ? sum_factors(i)
+                                : positive_.is_integer()  ? static_cast<double>(middle - begin)
+                                                          : sum_values(i);
         const double negative =
             negative_.is_integer() ? static_cast<double>(end - middle) : negative_.sum_visible(units.begin + i);
         step[i] = bias_step(positive, negative, a_positive, a_negative);

@@ -19,6 +19,7 @@ struct CdOptions {
     // learning rate.
     Index updates_a_pass = 1;
     double learning_rate = 0;
+    const double* weights = nullptr;  // of each row of the data, their mean 1; null where all weigh the same
 };
 
 constexpr Index tile_units = 8;  // visible units whose weights are updated together: one 8 × 8 transpose high

@@ -1,6 +1,7 @@
 #include "model/phase.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 namespace harmonium {
@@ -38,6 +39,19 @@ void Phase::begin(const Shares& shares, Rbm& rbm, Index rows, bool is_integer, b
     is_integer_ = is_integer;
     is_listed_ = is_integer || by_shares;
     largest_ = is_integer ? largest_term(rows) : 0;
+    heaviest_ = 1;
+    row_factors_ = nullptr;
+}
+
+void Phase::weigh(const Batch& visible, const double* weights) {
+    float* const factors = factors_.reserve(rows_);
+    heaviest_ = 0;
+    for (Index n = 0; n < rows_; ++n) heaviest_ = std::max(heaviest_, weights[visible.row(n)]);
+    for (Index n = 0; n < rows_; ++n) {
+        const double share = heaviest_ > 0 ? weights[visible.row(n)] / heaviest_ : 0;
+        factors[n] = static_cast<float>(is_integer_ ? std::nearbyint(share * largest_) : share);
+    }
+    row_factors_ = factors;
 }
 
 void Phase::keep_integers(std::int16_t* fixed, Index fixed_rows, bool negated) {
@@ -47,6 +61,7 @@ void Phase::keep_integers(std::int16_t* fixed, Index fixed_rows, bool negated) {
 }
 
 HalfStep Phase::kept(HalfStep out) {
+    out.row_factors = row_factors_;
     if (is_integer_) {
         out.fixed = fixed_;
         out.fixed_rows = fixed_rows_;
@@ -91,12 +106,13 @@ RowLists Phase::listed(int share) const {
 }
 
 float Phase::factor(double rate) const {
-    return static_cast<float>(rate / (static_cast<double>(rows_) * (is_integer_ ? largest_ : 1)));
+    return static_cast<float>(rate * heaviest_ / (static_cast<double>(rows_) * (is_integer_ ? largest_ : 1)));
 }
 
 double Phase::sum_visible(Index unit) const {
     double sum = 0;
-    for (Index n = 0; n < rows_; ++n) sum += static_cast<double>(visible_[n * n_visible_ + unit]);
+    for (Index n = 0; n < rows_; ++n)
+        sum += static_cast<double>(visible_[n * n_visible_ + unit]) * (is_weighted() ? row_factor(n) : 1);
     return sum;
 }
 

@@ -45,8 +45,13 @@ class Phase {
   public:
     // On the integer path, and `by_shares`, the shares list what is on, or not zero.
     void begin(const Shares& shares, Rbm& rbm, Index rows, bool is_integer, bool by_shares);
+    // Then, if rows weigh differently: by a weight for each row of the data, their mean 1. In this phase's sums a row
+    // counts by its factor, which is its share of the heaviest in the batch, an integer on the integer path.
+    void weigh(const Batch& visible, const double* weights);
     Index rows() const { return rows_; }
     bool is_integer() const { return is_integer_; }
+    bool is_weighted() const { return row_factors_ != nullptr; }
+    double row_factor(Index row) const { return static_cast<double>(row_factors_[row]); }
     bool is_listed() const { return is_listed_; }
 
     // p(h|v) of a batch, kept; `out` may ask for drawn states besides. The product is dealt to threads as it likes.
@@ -59,10 +64,11 @@ class Phase {
     void keep_integers(std::int16_t* fixed, Index fixed_rows, bool negated);
     // `out` completed by where this phase keeps probabilities.
     HalfStep kept(HalfStep out);
-    // What makes a sum over the rows, of integers on the integer path, a mean times `rate`.
+    // What makes a sum over the rows, of integers on the integer path, a mean times `rate`; weighted, if they are.
     float factor(double rate) const;
 
-    // Σ_n p_nj of a block, exact in integers on the integer path; Σ_n v_ni of a unit that is not listed.
+    // Σ_n p_nj of a block, exact in integers on the integer path; Σ_n v_ni of a unit that is not listed. Of weighted
+    // rows, each times its factor.
     void sum_hidden(Index block, double* sums) const;
     double sum_visible(Index unit) const;
     // Σ_n v_ni·p_nj of some units and one block, from lists of what is not zero.
@@ -85,6 +91,9 @@ class Phase {
     Index fixed_rows_ = 0;
     std::int32_t largest_ = 0;
     bool is_negated_ = false;
+    double heaviest_ = 1;  // weight in the batch
+    const float* row_factors_ = nullptr;  // of weighted rows
+    Buffer<float> factors_;
     // Float32 path: matrices.
     Buffer<float> probabilities_, visible_, scaled_;
 };

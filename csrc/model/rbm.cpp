@@ -102,8 +102,7 @@ void draw_labels(const HalfStep& out, Index rows) {
         kernels().softmax_f32(p, n);
         if (!out.probabilities.empty()) std::copy_n(p, n, out.probabilities.row(r) + out.labels.begin);
         if (out.states.empty()) continue;
-        const rng::Counter words =
-            rng::philox4x32({out.row0 + static_cast<std::uint32_t>(r), place, draw.word2(), draw.word3()}, draw.seed);
+        const rng::Counter words = rng::philox4x32({out.number(r), place, draw.word2(), draw.word3()}, draw.seed);
         const float u = static_cast<float>(words[0] >> 8) * 0x1p-24f;
         Index chosen = 0;
         for (float sum = p[0]; chosen + 1 < n && !(u < sum); sum += p[chosen]) ++chosen;
@@ -116,7 +115,30 @@ void draw_labels(const HalfStep& out, Index rows) {
     }
 }
 
+namespace {
+
+// A tile whose rows have numbers or factors of their own: as many tiles of one row.
+void finish_rows(const Tile& tile, const HalfStep& out) {
+    HalfStep one = out;
+    one.numbers = nullptr;
+    one.row_factors = nullptr;
+    for (Index r = 0; r < tile.rows; ++r) {
+        const Index row = tile.row + r, at = r * block_width;
+        one.row0 = out.number(row) - static_cast<std::uint32_t>(row);  // to which the row is added
+        if (out.row_factors) one.fixed_factor = out.row_factors[row];
+        finish_tile(
+            {row, 1, tile.block, tile.cols, tile.x + at, tile.acc ? tile.acc + at : nullptr, tile.scale, tile.bias},
+            one);
+        if (!out.row_factors || out.probabilities.empty()) continue;
+        float* p = out.probabilities.row(row) + tile.block * block_width;
+        for (Index j = 0; j < tile.cols; ++j) p[j] *= out.row_factors[row];
+    }
+}
+
+}  // namespace
+
 void finish_tile(const Tile& tile, const HalfStep& out) {
+    if (out.numbers || out.row_factors) return finish_rows(tile, out);
     keep_labels(tile, out);
     const Kernels& k = kernels();
     const Index n = tile.rows * block_width, j0 = tile.block * block_width;

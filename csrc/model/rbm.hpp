@@ -61,14 +61,21 @@ struct HalfStep {
     View<std::uint64_t> states;  // drawn with `draw`, row n of the batch as row row0 + n
     rng::Draw draw;
     std::uint32_t row0 = 0;
+    const Index* numbers = nullptr;  // row n is drawn as row numbers[n] instead
     // Probabilities as integers p·fixed_factor, in blocks of so many rows as QuantizedMatrix has them:
     // [block][row][64].
     std::int16_t* fixed = nullptr;
     Index fixed_rows = 0;
     float fixed_factor = 0;
+    // One factor a row instead, of integers and of `probabilities`; drawn states know nothing of it.
+    const float* row_factors = nullptr;
     // Outputs that are labels, and where their pre-activations go for draw_labels(): [row][label].
     Range labels{0, 0};
     float* label_x = nullptr;
+
+    std::uint32_t number(Index row) const {
+        return numbers ? static_cast<std::uint32_t>(numbers[row]) : row0 + static_cast<std::uint32_t>(row);
+    }
 };
 
 struct Pass;

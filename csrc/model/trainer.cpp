@@ -10,10 +10,12 @@ constexpr Index line_units = 32;  // visible units whose weights share the lines
 }  // namespace
 
 Trainer::Trainer(Parameters parameters, TrainingState state, TrainingOptions options, Precision precision,
-                 int n_threads)
+                 int n_threads, RowTraits traits)
     : rbm_(parameters, precision, n_threads, options.n_labels),
       state_(state),
       options_(options),
+      traits_(traits),
+      completions_(traits.observed, state.completions, parameters.w.rows),
       quantizes_(precision == Precision::automatic),
       padded_hidden_(ceil_div(parameters.w.cols, block_width) * block_width) {
     cd_.require_finite_biases(rbm_);
@@ -39,13 +41,16 @@ void Trainer::run(const Batch& data, Index batch_size, std::uint64_t step, doubl
     cd_.clear_pending();  // of a call that an error ended
     for (Index begin = 0; begin < data.count; begin += batch_size, step += n_steps) {
         const Index rows = std::min(batch_size, data.count - begin);
-        const Batch batch{data.rows, data.begin + begin, rows, data.order};
+        const Batch given{data.rows, data.begin + begin, rows, data.order};
+        if (!completions_.is_empty()) completions_.run(rbm_, given, options_.n_gibbs_steps, options_.seed, step);
+        const Batch batch{completions_.is_empty() ? data.rows : completions_.rows(), given.begin, rows, data.order};
         // CD runs one chain per row of the minibatch.
         const View<std::uint64_t> chains = options_.persistent ? state_.chains : state_.chains.row_range(0, rows);
         // A shorter minibatch, the last, has a mean of its own: its update shares no pass.
         const Index with = rows == batch_size ? together : 1;
-        cd_.run(rbm_, batch, chains,
-                {options_.n_gibbs_steps, options_.persistent, options_.seed, step, with, learning_rate});
+        cd_.run(
+            rbm_, batch, chains,
+            {options_.n_gibbs_steps, options_.persistent, options_.seed, step, with, learning_rate, traits_.weights});
         const bool last = begin + 2 * batch_size > data.count;  // that is alike
         update(rule, learning_rate, with == 1 || cd_.pending() == with || last);
         rows_done_ += rows;
@@ -56,6 +61,8 @@ Index Trainer::updates_a_pass(const Rows& data, Index batch_size) const {
     // Decay and momentum move all weights in every update.
     if (!state_.w_velocity.empty() || options_.l1 != 0 || options_.l2 != 0) return 1;
     if (options_.persistent && state_.chains.rows != batch_size) return 1;
+    // Integers of weighted rows have factors of their own; and completions are drawn from W as it is.
+    if (traits_.weights || !completions_.is_empty()) return 1;
     return cd_.updates_a_pass(rbm_, data, batch_size, options_.n_gibbs_steps);
 }
 
@@ -67,6 +74,13 @@ void Trainer::copy_visible_states(View<std::uint64_t> out) const {
 void Trainer::require_chains(Index batch_rows) const {
     if (!options_.persistent && state_.chains.rows < batch_rows)
         throw std::invalid_argument("CD runs one chain a row of the minibatch: there are too few chains");
+}
+
+void Trainer::require_traits(const Rows& data) const {
+    if (traits_.rows >= 0 && traits_.rows != data.rows())
+        throw std::invalid_argument("weights and completions must be of as many rows as the data");
+    if (!completions_.is_empty() && !data.is_packed())
+        throw std::invalid_argument("rows with missing values must be bits");
 }
 
 UpdateRule Trainer::rule_of(double learning_rate, double momentum) const {

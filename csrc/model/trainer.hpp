@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "model/cd.hpp"
+#include "model/completion.hpp"
 
 namespace harmonium {
 
@@ -20,6 +21,14 @@ struct TrainingState {
     View<float> w_velocity;
     float* b_velocity = nullptr;
     float* c_velocity = nullptr;
+    View<std::uint64_t> completions;  // of rows with missing values, as bits; else empty
+};
+
+// What there is of each row of the data beside its values, all of them optional.
+struct RowTraits {
+    const double* weights = nullptr;  // their mean 1
+    View<const std::uint64_t> observed;  // units whose values are not missing, as bits
+    Index rows = -1;  // so many; −1 where there is nothing
 };
 
 struct TrainingOptions {
@@ -32,7 +41,8 @@ struct TrainingOptions {
 
 class Trainer {
   public:
-    Trainer(Parameters parameters, TrainingState state, TrainingOptions options, Precision precision, int n_threads);
+    Trainer(Parameters parameters, TrainingState state, TrainingOptions options, Precision precision, int n_threads,
+            RowTraits traits = {});
 
     // One update per minibatch of `batch_size` rows (the last may be shorter) over the whole of `data`, the
     // first with Gibbs step number `step`, at constant learning rate and momentum. Throws Diverged after the update
@@ -53,6 +63,8 @@ class Trainer {
 
     // CD needs a chain per row of a minibatch; throws std::invalid_argument if there are fewer.
     void require_chains(Index batch_rows) const;
+    // What is known of each row must fit the data; throws std::invalid_argument if it does not.
+    void require_traits(const Rows& data) const;
 
     Rbm& rbm() { return rbm_; }
 
@@ -73,6 +85,8 @@ class Trainer {
     Rbm rbm_;
     TrainingState state_;
     TrainingOptions options_;
+    RowTraits traits_;
+    Completions completions_;
     ContrastiveDivergence cd_;
     bool quantizes_;
     Index rows_done_ = 0;

@@ -38,7 +38,9 @@ enum class Stream : std::uint32_t {
     layer = 8,
     label = 9,
     input = 10,
-    exchange = 11,
+    completion_hidden = 11,
+    completion_visible = 12,
+    exchange = 13,
 };
 
 // Added to a stream for the low half of a draw, needed only when the high half does not decide.

@@ -162,6 +162,7 @@ class Trainer:
         W_velocity: _Float32 | None,
         b_velocity: _Float32 | None,
         c_velocity: _Float32 | None,
+        completions: _Bits | None,
         n_gibbs_steps: int,
         persistent: bool,
         l1: float,
@@ -170,6 +171,8 @@ class Trainer:
         n_labels: int,
         precision: str,
         n_threads: int,
+        weights: _Float64 | None = None,
+        observed: _Bits | None = None,
     ) -> None: ...
     @property
     def rows_done(self) -> int: ...

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import scipy.sparse
-from sklearn.utils.validation import validate_data
+from numpy.typing import NDArray
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from harmonium._arrays import empty_bits
-from harmonium.engine.protocol import Array, Draw, Engine, Float32, Rows, Stream
+from harmonium.engine.protocol import (
+    NO_TRAITS,
+    Array,
+    Bits,
+    Draw,
+    Engine,
+    Float32,
+    Rows,
+    RowTraits,
+    Stream,
+)
 
 
 @dataclass(frozen=True)
 class Units:
-    """Validated rows of units, and the dtype that results computed from them have."""
+    """Validated rows of units, and the dtype that results computed from them have.
+
+    With what training is told of each beside its values; a missing one is 0 in the rows.
+    """
 
     rows: Rows
     dtype: np.dtype[Any]
+    traits: RowTraits = NO_TRAITS
 
     @property
     def n_rows(self) -> int:
@@ -36,11 +52,13 @@ def validate_units(
     reset: bool = False,
     name: str = "X",
     only_units: bool = True,
+    allow_nan: bool = False,
 ) -> Units:
     """Validate rows of visible units as scikit-learn does, and that they lie in [0, 1].
 
     Or, without `only_units`, that they are finite: for what is computed from any values. Results
-    are float32 for float32, bool and uint8 input, float64 for everything else.
+    are float32 for float32, bool and uint8 input, float64 for everything else. With `allow_nan`, a
+    NaN of a dense X is a value that is missing.
 
     Raises
     ------
@@ -52,16 +70,65 @@ def validate_units(
     """
     validate = partial(validate_data, estimator, X, accept_sparse="csr", dtype="numeric")
     # Dense values are read once, when they are packed: what is not finite is not in [0, 1].
+    finite: Any = "allow-nan" if allow_nan else True
     with _named(name):
-        checked = validate(reset=reset, ensure_all_finite=scipy.sparse.issparse(X))
+        checked = validate(
+            reset=reset, ensure_all_finite=finite if scipy.sparse.issparse(X) else False
+        )
+    observed = None
+    if allow_nan:
+        checked, observed = _without_nan(engine, checked, name)
     try:
-        return _units_of(engine, checked, name)
+        units = _units_of(engine, checked, name)
+        return units if observed is None else replace(units, traits=RowTraits(observed=observed))
     except ValueError:
         with _named(name):
-            validate(reset=False, ensure_all_finite=True)  # says so in scikit-learn's words
+            validate(reset=False, ensure_all_finite=finite)  # says so in scikit-learn's words
         if only_units:
             raise
     return _reals_of(engine, checked)
+
+
+def _without_nan(engine: Engine, X: Any, name: str) -> tuple[Any, Bits | None]:
+    """Return X with zeros in the place of NaN, and bits of what is not NaN if something is."""
+    if scipy.sparse.issparse(X):
+        if np.isnan(X.data).any():
+            raise ValueError(
+                f"{name} is sparse and holds NaN, but values can be missing from dense arrays "
+                f"alone: {name}.toarray() is one"
+            )
+        return X, None
+    is_missing = np.isnan(X)
+    if not is_missing.any():
+        return X, None
+    observed = empty_bits(*X.shape)
+    engine.pack(np.ascontiguousarray(~is_missing), observed)
+    return np.where(is_missing, X.dtype.type(0), X), observed
+
+
+def validate_weights(sample_weight: Any, X: Any) -> NDArray[np.float64] | None:
+    """Validate the weights of X's rows as scikit-learn does; return them divided by their mean.
+
+    None where all rows weigh the same.
+
+    Raises
+    ------
+    ValueError
+        There is not one for each row, some are negative or not finite, or all are zero.
+    """
+    if sample_weight is None:
+        return None
+    weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    low, high = weights.min(), weights.max()
+    if low < 0:
+        raise ValueError(f"sample_weight must not be negative, got values from {low:g} to {high:g}")
+    if high == 0:
+        raise ValueError("sample_weight must have a value that is not zero, got zeros alone")
+    if low == high:
+        return None
+    weights = weights / high  # whose sum can't overflow
+    mean = math.fsum(weights) / len(weights)
+    return np.asarray(weights / mean)
 
 
 def validate_reals(
@@ -209,12 +276,39 @@ def values_of(rows: Rows, order: Array | None = None) -> Float32:
     return values
 
 
-def mean_of(rows: Rows) -> Array:
-    """Return the mean of every column, in float64."""
+def mean_of(engine: Engine, data: Units) -> Array:
+    """Return the mean of every unit, of weighted rows and observed values, in float64.
+
+    ½ for a unit that is never observed.
+    """
+    weights, observed = data.traits
+    mean = _weighted_mean(data.rows, weights)
+    if observed is None:
+        return mean
+    share = _weighted_mean(engine.rows_of_bits(observed, data.rows.n_cols), weights)
+    return np.divide(mean, share, out=np.full_like(mean, 0.5), where=share > 0)
+
+
+def _weighted_mean(rows: Rows, weights: NDArray[np.float64] | None) -> Array:
     total = np.zeros(rows.n_cols)
-    for _, values in chunks_of_values(rows, np.arange(rows.n_rows)):
-        total += values.sum(axis=0, dtype=np.float64)
+    for at, values in chunks_of_values(rows, np.arange(rows.n_rows)):
+        weighted = values if weights is None else values * weights[at, None]
+        total += weighted.sum(axis=0, dtype=np.float64)
     return total / rows.n_rows
+
+
+def begin_completions(engine: Engine, data: Units, b: Float32, seed: int, epoch: int) -> Bits:
+    """Return states for what is missing in each row, drawn by the visible biases alone."""
+    n_rows, n_cols = data.rows.n_rows, data.rows.n_cols
+    words = empty_bits(n_rows, n_cols)
+    odds = np.empty((1, n_cols), np.float32)
+    engine.sigmoid(b[None], odds)
+    step = max(1, _CHUNK // n_cols)
+    for begin in range(0, n_rows, step):
+        some = words[begin : begin + step]
+        draw = Draw(seed, epoch, Stream.INPUT, begin)
+        engine.sample_bernoulli(np.repeat(odds, len(some), axis=0), some, draw)
+    return words
 
 
 def chunks_of_values(rows: Rows, order: Array) -> Iterator[tuple[slice, Float32]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from harmonium._arrays import words_for
 from harmonium._version import __version__
 from harmonium.persistence import load_arrays, save_arrays
 from harmonium.rbm import BernoulliRBM
@@ -161,6 +162,8 @@ def _write_rbm(rbm: BernoulliRBM, arrays: Arrays, prefix: str) -> Header:
     if rbm._velocity is not None:
         for name, array in zip(_VELOCITIES, rbm._velocity, strict=True):
             arrays[prefix + name] = array
+    if rbm._completions is not None:
+        arrays[prefix + "completions"] = rbm._completions
     generator = None
     if rbm._generator_state is not None:
         generator = dict(rbm._generator_state)
@@ -203,6 +206,14 @@ def _read_rbm(arrays: Arrays, header: Header, prefix: str) -> BernoulliRBM:
     rbm._rows_done = header["rows_done"]
     rbm._n_sampled = header["n_sampled"]
     rbm._n_labels = header["n_labels"]
+    completions = rbm._completions = arrays.get(prefix + "completions")
+    if completions is not None:
+        width = words_for(n_visible)
+        if completions.dtype != np.uint64 or completions.shape[1:] != (width,):
+            raise ValueError(
+                f"completions are {completions.dtype} of shape {completions.shape} where words of "
+                f"bits, {width} a row, were expected"
+            )
     generator = header.get("generator")
     if generator is not None:
         rbm._generator_state = generator | {"key": arrays[prefix + "generator"]}

@@ -7,6 +7,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,15 +28,25 @@ from harmonium._random import (
 )
 from harmonium._saving import SavedEstimator
 from harmonium._scikit_learn import ScikitLearnMethods
-from harmonium._visible import Units, draw_rows, mean_of, units_of_array, validate_units
+from harmonium._visible import (
+    Units,
+    begin_completions,
+    draw_rows,
+    mean_of,
+    units_of_array,
+    validate_units,
+    validate_weights,
+)
 from harmonium.callbacks import Callback, CallbackList
 from harmonium.engine import get_engine
 from harmonium.engine.protocol import (
     Array,
+    Bits,
     Engine,
     Float32,
     Machine,
     Rows,
+    RowTraits,
     TrainingArrays,
     Updates,
 )
@@ -98,6 +109,13 @@ class BernoulliRBM(
         odds, by which every epoch draws bits afresh. Those take the binary path: twice as fast on
         MNIST's grey values, and the same bits with any number of threads. Zeros and ones are the
         same either way.
+    missing : {"error", "sample"}, default="error"
+        What a NaN of the data is to training: a mistake, or a unit that was not observed. Those are
+        not imputed but summed over: the positive phase is the expectation over p(v_missing, h |
+        v_observed), by a Gibbs chain for each row of the data, which takes `n_gibbs_steps` steps
+        whenever the row's minibatch comes, its observed units held where they are. It begins with
+        draws by the visible biases. Values that are observed must be zeros and ones, or odds with
+        inputs="sample"; `init`="data" takes their mean. Everything but training refuses NaN.
     shuffle : bool, default=False
         Visit the rows of every epoch in a new order.
     init : {"normal", "data"}, default="normal"
@@ -169,6 +187,7 @@ class BernoulliRBM(
         "n_gibbs_steps",
         "n_chains",
         "inputs",
+        "missing",
         "shuffle",
         "init",
         "precision",
@@ -181,6 +200,7 @@ class BernoulliRBM(
     _rows_done: int = 0
     _n_sampled: int = 0
     _velocity: tuple[Array, ...] | None = None
+    _completions: Bits | None = None
     # The state of the generator that training drew from, if it did (`sequential.save_generator`).
     _generator_state: dict[str, Any] | None = None
 
@@ -193,6 +213,7 @@ class BernoulliRBM(
         "l1": 0,
         "l2": 0,
         "inputs": "mean",
+        "missing": "error",
         "shuffle": False,
         "init": "normal",
         "precision": "auto",
@@ -217,6 +238,7 @@ class BernoulliRBM(
         l1: float = 0.0,
         l2: float = 0.0,
         inputs: str = "mean",
+        missing: str = "error",
         shuffle: bool = False,
         init: str = "normal",
         precision: str = "auto",
@@ -238,6 +260,7 @@ class BernoulliRBM(
         self.l1 = l1
         self.l2 = l2
         self.inputs = inputs
+        self.missing = missing
         self.shuffle = shuffle
         self.init = init
         self.precision = precision
@@ -252,6 +275,7 @@ class BernoulliRBM(
         self,
         X: Any,
         y: Any = None,
+        sample_weight: Any = None,
         *,
         X_val: Any = None,
         resume: str | os.PathLike[str] | None = None,
@@ -261,14 +285,19 @@ class BernoulliRBM(
         Parameters
         ----------
         X : array or sparse matrix of shape (n_samples, n_features)
-            Values in [0, 1]: float32, float64, bool, or integer zeros and ones.
+            Values in [0, 1]: float32, float64, bool, or integer zeros and ones; NaN in a dense X
+            with `missing`="sample".
         y : ignored
+        sample_weight : array of shape (n_samples,), optional
+            Not negative. A row pulls in proportion to its weight, one of weight 2 as two rows of
+            weight 1: in the positive phase it counts by its weight divided by the mean of all. A
+            minibatch has `batch_size` rows whatever they weigh, and metrics do not look at weights.
         X_val : array or sparse matrix of shape (n_val, n_features), optional
             Held-out rows, for metrics alone.
         resume : path, optional
             A file written by :meth:`save` or :class:`harmonium.callbacks.Checkpoint` of the same
-            training on the same X: go on from there to epoch `n_iter`, to the result an
-            uninterrupted run would have had, bit for bit. The seed is the file's.
+            training on the same X (and weights): go on from there to epoch `n_iter`, to the result
+            an uninterrupted run would have had, bit for bit. The seed is the file's.
 
         Returns
         -------
@@ -277,8 +306,10 @@ class BernoulliRBM(
         Raises
         ------
         ValueError
-            X is empty, not two-dimensional, or holds NaN, infinities or values outside [0, 1]; a
-            parameter is out of its range; `resume` does not fit.
+            X is empty, not two-dimensional, or holds NaN, infinities or values outside [0, 1];
+            weights are not one a row, negative, all zero, or come with a RandomState from which
+            numbers are drawn in scikit-learn's order; a parameter is out of its range; `resume`
+            does not fit.
         TypeError
             A parameter is of the wrong type.
         FloatingPointError
@@ -288,14 +319,32 @@ class BernoulliRBM(
         engine = get_engine(self.device, self.n_threads)
         held_out = None
         with self._features_kept_on_error():
-            data = validate_units(self, X, engine, reset=True)
+            data = self._training_units(X, sample_weight, engine, reset=True)
             if X_val is not None:
                 held_out = validate_units(self, X_val, engine, name="X_val").rows
-            saved = None if resume is None else self._checkpoint(resume)
+            saved = None if resume is None else self._checkpoint(resume, data)
             self._n_labels = 0 if saved is None else saved._n_labels
             training = self._training(engine, data, lambda epoch: data.rows, held_out, saved)
         training.run()
         return self
+
+    def _training_units(self, X: Any, sample_weight: Any, engine: Engine, *, reset: bool) -> Units:
+        """Validate what training is given."""
+        data = validate_units(self, X, engine, reset=reset, allow_nan=self.missing == "sample")
+        if data.traits.observed is not None and self.inputs == "mean" and not data.rows.is_binary:
+            raise ValueError(
+                'X must be zeros and ones where missing="sample" finds it not NaN, got values '
+                'between them: with inputs="sample" they are odds, by which bits are drawn'
+            )
+        if sample_weight is None:
+            return data
+        if self._rng is not None:
+            raise ValueError(
+                "sample_weight does not go with numbers drawn in scikit-learn's order, got "
+                f"random_state={self.random_state!r}: an integer takes weights"
+            )
+        weights = validate_weights(sample_weight, X)
+        return replace(data, traits=data.traits._replace(weights=weights))
 
     def _training(
         self,
@@ -315,6 +364,7 @@ class BernoulliRBM(
         rng = self._rng
         if saved is None:
             state = self._initial_state(data)
+            self._begin_completions(engine, state, data)
         elif rng is None or saved._generator_state is None:
             state = saved._state()
         else:
@@ -335,7 +385,7 @@ class BernoulliRBM(
 
         callbacks = CallbackList([*CallbackList(self.callbacks).callbacks, *watchers])
         title = title or type(self).__name__
-        plan, trainer = self._plan(), self._trainer(engine, state, rng)
+        plan, trainer = self._plan(), self._trainer(engine, state, rng, data.traits)
         run = (self, engine, plan, state, trainer, epoch_rows, held_out, publish, callbacks, title)
         return RbmTraining(*run) if rng is None else sequential.SequentialTraining(*run, rng=rng)
 
@@ -349,21 +399,36 @@ class BernoulliRBM(
         return self.random_state if is_shared else None
 
     def _trainer(
-        self, engine: Engine, state: RbmState, rng: np.random.RandomState | None
+        self,
+        engine: Engine,
+        state: RbmState,
+        rng: np.random.RandomState | None,
+        traits: RowTraits,
     ) -> Updates:
         if rng is not None:
             return sequential.GeneratorTrainer(engine, state.arrays, rng)
         plan = self._plan()
-        return engine.trainer(state.arrays, plan.rule(state.seed), plan.precision)
+        return engine.trainer(state.arrays, plan.rule(state.seed), plan.precision, traits)
 
-    def partial_fit(self, X: Any, y: Any = None) -> BernoulliRBM:
+    def _begin_completions(self, engine: Engine, state: RbmState, data: Units) -> None:
+        """Give the state completions where values are missing from the data."""
+        completions = None
+        if data.traits.observed is not None:
+            b = state.arrays.b
+            completions = begin_completions(engine, data, b, state.seed, state.epoch)
+        state.arrays = state.arrays._replace(completions=completions)
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> BernoulliRBM:
         """Make one update, with all the rows of X as its minibatch.
 
         Parameters
         ----------
         X : array or sparse matrix of shape (n_samples, n_features)
-            As for :meth:`fit`. The first call sets the number of features and the dtype.
+            As for :meth:`fit`. The first call sets the number of features and the dtype. Chains of
+            missing values begin anew in every call.
         y : ignored
+        sample_weight : array of shape (n_samples,), optional
+            As for :meth:`fit`: weights relative to the mean of this call's.
 
         Returns
         -------
@@ -378,7 +443,7 @@ class BernoulliRBM(
         engine = get_engine(self.device, self.n_threads)
         is_first = not hasattr(self, "components_")
         with self._features_kept_on_error():
-            data = validate_units(self, X, engine, reset=is_first)
+            data = self._training_units(X, sample_weight, engine, reset=is_first)
             self._update_once(engine, data, self._rng)
         return self
 
@@ -396,7 +461,8 @@ class BernoulliRBM(
             state = self._state(np.float32 if rng is None else self.components_.dtype)
         plan = self._plan()
         state = self._with_chains_for(state, data.rows.n_rows)
-        trainer = self._trainer(engine, state, rng)
+        self._begin_completions(engine, state, data)
+        trainer = self._trainer(engine, state, rng, data.traits)
         learning_rate = value_at("learning_rate", plan.learning_rate, state.epoch)
         momentum = value_at("momentum", plan.momentum, state.epoch)
         rows, n = data.rows, data.rows.n_rows
@@ -413,6 +479,7 @@ class BernoulliRBM(
             raise divergence(learning_rate, "in partial_fit") from None
         finally:
             self.n_features_in_ = data.rows.n_cols
+            state.arrays = state.arrays._replace(completions=None)  # of rows that do not come again
             self._publish(state, dtype, engine)
 
     @contextmanager
@@ -442,6 +509,7 @@ class BernoulliRBM(
         check_real("l2", self.l2, minimum=0.0)
         check_word("algorithm", self.algorithm, ("cd", "pcd"))
         check_word("inputs", self.inputs, ("mean", "sample"))
+        check_word("missing", self.missing, ("error", "sample"))
         check_word("init", self.init, ("normal", "data"))
         check_word("precision", self.precision, ("auto", "float32"))
         for name in ("shuffle", "metrics"):
@@ -484,7 +552,7 @@ class BernoulliRBM(
         if self.init == "data":
             # Units that are always on or off get the odds of half an exception.
             margin = 0.5 / data.n_rows
-            mean = np.clip(mean_of(data.rows), margin, 1 - margin)
+            mean = np.clip(mean_of(get_engine(), data), margin, 1 - margin)
             b[:] = np.log(mean / (1 - mean))
             if self._n_labels:
                 b[-self._n_labels :] = np.log(mean[-self._n_labels :])
@@ -519,8 +587,10 @@ class BernoulliRBM(
             velocities = copy_in_lines(W_velocity), b_velocity.copy(), c_velocity.copy()
         chains = empty_bits(*self.h_samples_.shape)
         get_engine().pack(np.ascontiguousarray(self.h_samples_, np.float32), chains)
+        completions = None if self._completions is None else self._completions.copy()
+        arrays = copy_in_lines(W, dtype), b.copy(), c.copy(), chains, *velocities, completions
         return RbmState(
-            TrainingArrays(copy_in_lines(W, dtype), b.copy(), c.copy(), chains, *velocities),
+            TrainingArrays(*arrays),
             self._seed,
             self.n_iter_,
             self._gibbs_steps,
@@ -536,7 +606,7 @@ class BernoulliRBM(
         state.arrays = state.arrays._replace(chains=chains)
         return state
 
-    def _checkpoint(self, path: str | os.PathLike[str]) -> BernoulliRBM:
+    def _checkpoint(self, path: str | os.PathLike[str], data: Units) -> BernoulliRBM:
         """Return the estimator in a file, after checking that this one can go on from it."""
         saved: BernoulliRBM = self._load_checkpoint(path)
         if saved.n_features_in_ != self.n_features_in_:
@@ -553,12 +623,19 @@ class BernoulliRBM(
         names, saved_names = (getattr(rbm, "feature_names_in_", None) for rbm in (self, saved))
         if names is not None and saved_names is not None and list(names) != list(saved_names):
             raise ValueError(f"{os.fspath(path)} was trained on other feature names than X has")
+        held = 0 if saved._completions is None else len(saved._completions)
+        wanted = 0 if data.traits.observed is None else data.n_rows
+        if held != wanted:
+            raise ValueError(
+                f"{os.fspath(path)} holds completions of {held} rows with missing values, but X "
+                f"asks for {wanted}"
+            )
         saved.momentum = self.momentum  # a schedule may be 0 in the saved epoch
         return saved
 
     def _publish(self, state: RbmState, dtype: np.dtype[Any], engine: Engine) -> None:
         """Bring the fitted attributes up to date with a state."""
-        W, b, c, chains, *velocity = state.arrays
+        W, b, c, chains, *velocity, self._completions = state.arrays
         # Copies, because training goes on writing to its arrays; columns in memory order, as
         # scikit-learn has components_, which are W's rows as they are.
         self.components_ = np.array(W, dtype, order="C").T
@@ -860,6 +937,7 @@ class BernoulliRBM(
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.positive_only = True
+        tags.input_tags.allow_nan = self.missing == "sample"
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

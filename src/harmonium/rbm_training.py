@@ -69,16 +69,21 @@ class Monitor:
     def __init__(
         self, engine: Engine, n_hidden: int, train: Rows, held_out: Rows | None, seed: int
     ) -> None:
+        self._engine = engine
         self._n_hidden = n_hidden
         most = min(self.MOST_ROWS, max(10, self.MOST_VALUES // train.n_cols))
-        n = min(most, max(50, train.n_rows // 30))
+        self._n = min(most, max(50, train.n_rows // 30))
         self._seed = seed
-        self._train = pick_rows(engine, train, n)
-        self._train_values = values_of(self._train)
+        self.pick(train)
         self._held_out = None
         if held_out is not None:
-            self._held_out = pick_rows(engine, held_out, n)
+            self._held_out = pick_rows(engine, held_out, self._n)
             self._held_out_values = values_of(self._held_out)
+
+    def pick(self, train: Rows) -> None:
+        """Measure a sample of these rows of training from now on."""
+        self._train = pick_rows(self._engine, train, self._n)
+        self._train_values = values_of(self._train)
 
     def measure(self, machine: Machine, epoch: int) -> dict[str, float]:
         """Return the metrics of `machine`.
@@ -86,7 +91,8 @@ class Monitor:
         reconstruction_error is the mean squared difference, per unit, between v and p(v|h), h drawn
         from p(h|v); pseudo_likelihood the mean stochastic log pseudo-likelihood per row, in nats;
         free_energy_gap the mean F of held-out minus training rows, which grows as a model begins to
-        overfit. Names of held-out rows' metrics begin with "val_".
+        overfit. Names of held-out rows' metrics begin with "val_". Rows with missing values are
+        measured as they are completed then.
         """
         metrics = self._of_rows(machine, self._train, self._train_values, epoch)
         if self._held_out is not None:
@@ -189,6 +195,9 @@ class RbmTraining(EpochLoop):
     def measure(self) -> dict[str, float]:
         if self.monitor is None:
             return {}
+        completions = self.state.arrays.completions
+        if completions is not None:
+            self.monitor.pick(self.engine.rows_of_bits(completions, self.rows.n_cols))
         W, b, c = (array.astype(np.float32, copy=False) for array in self.state.arrays[:3])
         machine = self.engine.machine(W, b, c, self.plan.precision, self.plan.n_labels)
         return self.monitor.measure(machine, self.state.epoch)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from harmonium import _core
 from harmonium.engine.protocol import (
+    NO_TRAITS,
     Array,
     Bits,
     Chains,
@@ -22,6 +23,7 @@ from harmonium.engine.protocol import (
     Order,
     Path,
     Precision,
+    RowTraits,
     Stream,
     TrainingArrays,
     TrainingRule,
@@ -164,9 +166,14 @@ class _CpuMachine:
 
 class _CpuTrainer:
     def __init__(
-        self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision, n_threads: int
+        self,
+        arrays: TrainingArrays,
+        rule: TrainingRule,
+        precision: Precision,
+        n_threads: int,
+        traits: RowTraits,
     ) -> None:
-        self._core = _core.Trainer(*arrays, *rule, precision, n_threads)
+        self._core = _core.Trainer(*arrays, *rule, precision, n_threads, *traits)
 
     @property
     def rows_done(self) -> int:
@@ -318,9 +325,13 @@ class CpuEngine:
         return _CpuMachine(W, b, c, precision, self._n, n_labels)
 
     def trainer(
-        self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision
+        self,
+        arrays: TrainingArrays,
+        rule: TrainingRule,
+        precision: Precision,
+        traits: RowTraits = NO_TRAITS,
     ) -> _CpuTrainer:
-        return _CpuTrainer(arrays, rule, precision, self._n)
+        return _CpuTrainer(arrays, rule, precision, self._n, traits)
 
     def sequential_trainer(self, arrays: TrainingArrays) -> _CpuSequentialTrainer:
         return _CpuSequentialTrainer(arrays, self._n)

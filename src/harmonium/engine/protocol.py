@@ -35,7 +35,9 @@ class Stream(IntEnum):
     LAYER = 8
     LABEL = 9
     INPUT = 10
-    EXCHANGE = 11
+    COMPLETION_HIDDEN = 11
+    COMPLETION_VISIBLE = 12
+    EXCHANGE = 13
 
 
 class Draw(NamedTuple):
@@ -79,7 +81,8 @@ class Path(NamedTuple):
 class TrainingArrays(NamedTuple):
     """What training changes, in place: parameters, chains, and velocities if there is momentum.
 
-    float32 for a trainer; for a sequential one that, or float64.
+    float32 for a trainer; for a sequential one that, or float64. Where values of the data are
+    missing, each of its rows has a completion.
     """
 
     W: Array
@@ -89,6 +92,21 @@ class TrainingArrays(NamedTuple):
     W_velocity: Float32 | None = None
     b_velocity: Float32 | None = None
     c_velocity: Float32 | None = None
+    completions: Bits | None = None
+
+
+class RowTraits(NamedTuple):
+    """What a trainer is told of each row of the data beside its values, by the row's number.
+
+    `weights` have the mean 1; `observed` are the units whose values are not missing. Those of the
+    others are the completions', which come with them; the data's are then bits.
+    """
+
+    weights: NDArray[np.float64] | None = None
+    observed: Bits | None = None
+
+
+NO_TRAITS = RowTraits()
 
 
 class TrainingRule(NamedTuple):
@@ -372,7 +390,11 @@ class Engine(Protocol):
         """Return an RBM; its last `n_labels` visible units are a softmax group, one of them on."""
 
     def trainer(
-        self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision
+        self,
+        arrays: TrainingArrays,
+        rule: TrainingRule,
+        precision: Precision,
+        traits: RowTraits = NO_TRAITS,
     ) -> Trainer: ...
     def sequential_trainer(self, arrays: TrainingArrays) -> SequentialTrainer: ...
     def network(self, layers: Sequence[LayerArrays], rule: NetworkRule) -> Network: ...
