@@ -28,11 +28,13 @@ def weighed_by_minibatch(reason):
     }
 
 
+OTHER_MINIBATCHES = "repeated rows make other minibatches, whose states are other draws"
 EXPECTED = {
     # scikit-learn expects these of its own BernoulliRBM too.
     BernoulliRBM: drawn_by_row("score_samples flips a pixel chosen by the row's number")
-    | weighed_by_minibatch("repeated rows make other minibatches, whose states are other draws"),
-    DBN: drawn_by_row("score_samples draws hidden states by the row's number"),
+    | weighed_by_minibatch(OTHER_MINIBATCHES),
+    DBN: drawn_by_row("score_samples draws hidden states by the row's number")
+    | weighed_by_minibatch(OTHER_MINIBATCHES),
     # The one check that does not shift them.
     DBNClassifier: {"check_class_weight_classifiers": "feeds negative numbers"},
 }

@@ -10,10 +10,11 @@ import pytest
 import reference as ref
 import scipy.sparse
 from layouts import random_bits, random_model, random_reals, same_bits
+from sklearn.base import clone
 from test_cd import Recipe, Training, reference_training
 from test_resume import assert_same_run
 
-from harmonium import BernoulliRBM
+from harmonium import DBN, BernoulliRBM
 from harmonium.engine.protocol import RowTraits
 
 X = random_bits(57, 11, seed=0)
@@ -153,6 +154,28 @@ def test_partial_fit_and_resume(tmp_path: Any) -> None:
     small(n_iter=2, shuffle=True).fit(X, sample_weight=weights).save(path)
     resumed = small(n_iter=5, shuffle=True).fit(X, sample_weight=weights, resume=path)
     assert_same_run(resumed, small(n_iter=5, shuffle=True).fit(X, sample_weight=weights))
+
+
+@pytest.mark.parametrize("layer_inputs", ["sample", "mean"])
+def test_a_stack_passes_weights_to_every_layer(layer_inputs: str) -> None:
+    weights, y = random_weights(57, seed=13), np.arange(57) % 3
+    given = {"rbm": small(), "random_state": 0, "layer_inputs": layer_inputs}
+    dbn, plain = DBN((6, 4), **given), DBN((6, 4), **given)
+    dbn.fit(X, sample_weight=weights)
+    plain.fit(X)
+    for rbm, without in zip(dbn.rbms_, plain.rbms_, strict=True):
+        assert not np.array_equal(rbm.components_, without.components_)
+    first = clone(dbn.rbms_[0]).fit(X, sample_weight=weights)
+    np.testing.assert_array_equal(first.components_, dbn.rbms_[0].components_)
+    fits = [
+        DBN((6, 4), label_units=True, **given).partial_fit(X, y, range(3), sample_weight)
+        for sample_weight in (weights, weights * 2, None)
+    ]
+    tops = [fit.rbms_[1].components_ for fit in fits]
+    np.testing.assert_array_equal(tops[0], tops[1])
+    assert not np.array_equal(tops[0], tops[2])
+    with pytest.raises(ValueError, match="sample_weight must not be negative"):
+        dbn.fit(X, sample_weight=-weights)
 
 
 @pytest.mark.parametrize(

@@ -106,10 +106,10 @@ def _without_nan(engine: Engine, X: Any, name: str) -> tuple[Any, Bits | None]:
     return np.where(is_missing, X.dtype.type(0), X), observed
 
 
-def validate_weights(sample_weight: Any, X: Any) -> NDArray[np.float64] | None:
-    """Validate the weights of X's rows as scikit-learn does; return them divided by their mean.
+def weighted(data: Units, sample_weight: Any, X: Any) -> Units:
+    """Validate the weights of X's rows as scikit-learn does; return `data` with them.
 
-    None where all rows weigh the same.
+    Divided by their mean; as it is where all rows weigh the same.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def validate_weights(sample_weight: Any, X: Any) -> NDArray[np.float64] | None:
         There is not one for each row, some are negative or not finite, or all are zero.
     """
     if sample_weight is None:
-        return None
+        return data
     weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
     low, high = weights.min(), weights.max()
     if low < 0:
@@ -125,10 +125,10 @@ def validate_weights(sample_weight: Any, X: Any) -> NDArray[np.float64] | None:
     if high == 0:
         raise ValueError("sample_weight must have a value that is not zero, got zeros alone")
     if low == high:
-        return None
+        return data
     weights = weights / high  # whose sum can't overflow
-    mean = math.fsum(weights) / len(weights)
-    return np.asarray(weights / mean)
+    weights = weights / (math.fsum(weights) / len(weights))
+    return replace(data, traits=data.traits._replace(weights=weights))
 
 
 def validate_reals(

@@ -17,7 +17,7 @@ from harmonium._labels import check_labels, positions_of, require_two
 from harmonium._pace import draw_by_bias, run_chains
 from harmonium._random import draw_seed, generator_of, sampling_seed
 from harmonium._saving import SavedEstimator
-from harmonium._visible import Units, units_of_array, validate_units, values_of
+from harmonium._visible import Units, units_of_array, validate_units, values_of, weighted
 from harmonium.autoencoder import cross_entropy
 from harmonium.callbacks import CallbackList
 from harmonium.engine import get_engine
@@ -167,6 +167,7 @@ class DBN(
         self,
         X: Any,
         y: Any = None,
+        sample_weight: Any = None,
         *,
         X_val: Any = None,
         resume: str | os.PathLike[str] | None = None,
@@ -179,12 +180,14 @@ class DBN(
             Values in [0, 1]: float32, float64, bool, or integer zeros and ones.
         y : array of shape (n_samples,)
             Labels of any kind, with `label_units`; else ignored.
+        sample_weight : array of shape (n_samples,), optional
+            How much each row pulls, in every layer: as for :meth:`BernoulliRBM.fit`.
         X_val : array or sparse matrix of shape (n_val, n_features), optional
             Held-out rows, for the layers' metrics alone.
         resume : path, optional
             A file written by :meth:`save` or :class:`harmonium.callbacks.Checkpoint` of the same
-            training on the same X: go on from there, to the result an uninterrupted run would have
-            had, bit for bit. The seed is the file's.
+            training on the same X (and weights): go on from there, to the result an uninterrupted
+            run would have had, bit for bit. The seed is the file's.
 
         Returns
         -------
@@ -193,8 +196,9 @@ class DBN(
         Raises
         ------
         ValueError
-            X is empty, not two-dimensional, or holds NaN, infinities or values outside [0, 1]; a
-            parameter is out of its range; `resume` does not fit.
+            X is empty, not two-dimensional, or holds NaN, infinities or values outside [0, 1];
+            weights are not one a row, negative or all zero; a parameter is out of its range;
+            `resume` does not fit.
         TypeError
             A parameter is of the wrong type.
         FloatingPointError
@@ -204,7 +208,7 @@ class DBN(
         self._check_parameters()
         engine = get_engine(self.device, self.n_threads)
         saved = None if resume is None else self._load_checkpoint(resume)
-        data = validate_units(self, X, engine, reset=True)
+        data = weighted(validate_units(self, X, engine, reset=True), sample_weight, X)
         held_out = None if X_val is None else validate_units(self, X_val, engine, name="X_val")
         labels = None
         if self.label_units:
@@ -216,7 +220,9 @@ class DBN(
         train_layers(self, engine, data, held_out, generator_of(self._seed), layers, labels)
         return self
 
-    def partial_fit(self, X: Any, y: Any = None, classes: Any = None) -> DBN:
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None
+    ) -> DBN:
         """Make one update of every layer, with all the rows of X as its minibatch.
 
         Parameters
@@ -227,6 +233,8 @@ class DBN(
             Labels, with `label_units`; a class may be missing. Else ignored.
         classes : array of shape (n_classes,), optional
             All classes there will be; the first call needs it with `label_units`.
+        sample_weight : array of shape (n_samples,), optional
+            As for :meth:`fit`: weights relative to the mean of this call's.
 
         Returns
         -------
@@ -240,7 +248,7 @@ class DBN(
         self._check_parameters()
         engine = get_engine(self.device, self.n_threads)
         is_first = not hasattr(self, "rbms_")
-        data = validate_units(self, X, engine, reset=is_first)
+        data = weighted(validate_units(self, X, engine, reset=is_first), sample_weight, X)
         labels = None
         if self.label_units:
             if is_first:
@@ -260,7 +268,7 @@ class DBN(
             if labels is not None and number == len(layers) - 1:
                 rows = join_labels(engine, rows, labels)
             try:
-                rbm._update_once(engine, Units(rows, data.dtype))
+                rbm._update_once(engine, Units(rows, data.dtype, data.traits))
             except FloatingPointError as error:
                 raise FloatingPointError(f"layer {number + 1}: {error}") from None
             trained.append(rbm)

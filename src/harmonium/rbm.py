@@ -7,7 +7,6 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,7 +34,7 @@ from harmonium._visible import (
     mean_of,
     units_of_array,
     validate_units,
-    validate_weights,
+    weighted,
 )
 from harmonium.callbacks import Callback, CallbackList
 from harmonium.engine import get_engine
@@ -336,15 +335,12 @@ class BernoulliRBM(
                 'X must be zeros and ones where missing="sample" finds it not NaN, got values '
                 'between them: with inputs="sample" they are odds, by which bits are drawn'
             )
-        if sample_weight is None:
-            return data
-        if self._rng is not None:
+        if sample_weight is not None and self._rng is not None:
             raise ValueError(
                 "sample_weight does not go with numbers drawn in scikit-learn's order, got "
                 f"random_state={self.random_state!r}: an integer takes weights"
             )
-        weights = validate_weights(sample_weight, X)
-        return replace(data, traits=data.traits._replace(weights=weights))
+        return weighted(data, sample_weight, X)
 
     def _training(
         self,

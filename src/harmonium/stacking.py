@@ -111,7 +111,8 @@ def train_layers(
     """Train the layers of `whole` from the lowest to the top, into `whole.rbms_`.
 
     Which has the layers so far, whenever one begins and after each of its epochs. `saved` are
-    layers of an earlier run, the last of them perhaps in its midst. Where there are `labels`, bits
+    layers of an earlier run, the last of them perhaps in its midst. Weights of the rows are those
+    of every layer. Where there are `labels`, bits
     of shape (n_rows, n_classes), they are visible units of the topmost RBM, behind the others, and
     one softmax group.
 
@@ -148,7 +149,7 @@ def train_layers(
         try:
             rbm._training(
                 engine,
-                Units(rows_of(0), data.dtype),
+                Units(rows_of(0), data.dtype, data.traits),
                 rows_of,
                 None if held_out is None else below.rows(held_out.rows, 0, of_held_out=True),
                 before,
