@@ -232,9 +232,9 @@ def long_calls() -> dict[str, Callable[[], Any]]:
     product = np.empty((1000, 1000), F32)
     states, chains = packed(v), packed(h)
     gradient = [np.empty_like(a) for a in (W, b, c)]
-    velocities = [None] * 3
+    velocities_and_completions = [None] * 4
     trainer = _core.Trainer(
-        *(W.copy(), b.copy(), c.copy(), chains[:50].copy(), *velocities),
+        *(W.copy(), b.copy(), c.copy(), chains[:50].copy(), *velocities_and_completions),
         *(1, True, 0.0, 0.0, 7, 0, "auto", 1),
     )
     return {
