@@ -152,8 +152,27 @@ CALLS: dict[str, Call] = {
     ),
     "gibbs": (
         lambda: rbm().gibbs,
-        lambda: [rows(), WORDS_V.copy(), WORDS_H.copy(), 1, 0, 0, 0, empty(N, V), empty(N, H)],
-        [ROWS, OUT, OUT, INT, INT, INT, INT, OUT, OUT],
+        lambda: [
+            *(rows(), WORDS_V.copy(), WORDS_H.copy(), 1, 0, 0, 0, empty(N, V), empty(N, H)),
+            *(WORDS_V, WORDS_V),
+        ],
+        [ROWS, OUT, OUT, INT, INT, INT, INT, OUT, OUT, "in", "in"],
+    ),
+    "anneal": (
+        lambda: rbm().anneal,
+        lambda: [
+            *(B, np.linspace(0, 1, 3), WORDS_V.copy(), WORDS_H.copy(), 1, 0, 0),
+            *(empty(N, dtype=F64), WORDS_V, WORDS_V),
+        ],
+        ["in", "in", OUT, OUT, INT, INT, INT, OUT, "in", "in"],
+    ),
+    "temper": (
+        lambda: rbm().temper,
+        lambda: [
+            *(B, np.linspace(1, 0, N), WORDS_V.copy(), WORDS_H.copy(), 1, 1, 0),
+            *(empty(N - 1, dtype=np.int64), WORDS_V, WORDS_V),
+        ],
+        ["in", "in", OUT, OUT, INT, INT, INT, OUT, "in", "in"],
     ),
     "free_energy": (
         lambda: rbm().free_energy,
@@ -247,6 +266,9 @@ MAY_BE_NONE = {
     ("gibbs", 0),
     ("gibbs", 7),
     ("gibbs", 8),
+    ("gibbs", 9),
+    ("anneal", 8),
+    ("temper", 8),
     ("Trainer", 4),
     ("Trainer", 16),
     ("Trainer.run", 1),
@@ -405,6 +427,7 @@ ANY_SIZE = {
     ("Rows.bits", 0, 0),
     *((name, 0, axis) for name in ("Rows.bytes", "Rows.real") for axis in (0, 1)),
     ("cd_gradient", 1, 0),  # any number of persistent chains
+    ("anneal", 1, 0),  # temperatures
     ("Trainer", 3, 0),
     ("SequentialTrainer32", 3, 0),
     ("SequentialTrainer64", 3, 0),
@@ -474,6 +497,7 @@ def test_other_scalars_that_do_not_fit(name: str, place: int) -> None:
     "name, place, value",
     [
         ("gibbs", 3, -1),
+        ("temper", 4, -1),
         ("exact_pseudo_likelihood", 1, -1),
         ("exact_pseudo_likelihood", 1, N - 1),
         ("exact_pseudo_likelihood", 2, 3),

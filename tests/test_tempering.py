@@ -281,6 +281,18 @@ def test_results_depend_on_the_random_state_alone() -> None:
     assert all((a != b).any() for k, a in enumerate(drawn) for b in drawn[:k])
 
 
+def test_a_base_from_data(isa: str) -> None:
+    """The means of rows, half a row more on and half off; or such means themselves."""
+    W, b, c = random_model(30, 10, seed=26, scale=0.3)
+    X = random_bits(40, 30, seed=27)
+    means = (X.sum(axis=0) + 0.5) / 41
+    one, two = (
+        ParallelTempering(rbm_of(W, b, c), 20, 4, base_rate=base, random_state=0).run(10)
+        for base in (X, means)
+    )
+    assert np.array_equal(one, two)
+
+
 def test_states_at_several_steps_are_those_of_one_chain() -> None:
     W, b, c = random_model(30, 10, seed=21)
     rbm = rbm_of(W, b, c)

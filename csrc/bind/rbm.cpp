@@ -210,14 +210,14 @@ void add_machine(py::module_& m) {
                std::uint32_t row0) { draw_states(r, Direction::down, h, out, seed, step, stream, row0); },
             py::arg("h"), py::arg("out"), py::arg("seed"), py::arg("step"), py::arg("stream"), py::arg("row0"))
         .def("gibbs", &gibbs, py::arg("start"), py::arg("v"), py::arg("h"), py::arg("n_steps"), py::arg("seed"),
-             py::arg("step"), py::arg("row0"), py::arg("v_probabilities"), py::arg("h_probabilities"), py::arg("mask"),
-             py::arg("values"))
+             py::arg("step"), py::arg("row0"), py::arg("v_probabilities"), py::arg("h_probabilities"),
+             py::arg("mask") = py::none(), py::arg("values") = py::none())
         .def("anneal", &anneal_chains, py::arg("base_bias"), py::arg("betas"), py::arg("v"), py::arg("h"),
-             py::arg("seed"), py::arg("step"), py::arg("row0"), py::arg("log_weights"), py::arg("mask"),
-             py::arg("values"))
+             py::arg("seed"), py::arg("step"), py::arg("row0"), py::arg("log_weights"), py::arg("mask") = py::none(),
+             py::arg("values") = py::none())
         .def("temper", &temper_chains, py::arg("base_bias"), py::arg("betas"), py::arg("v"), py::arg("h"),
-             py::arg("n_rounds"), py::arg("seed"), py::arg("step"), py::arg("accepted"), py::arg("mask"),
-             py::arg("values"))
+             py::arg("n_rounds"), py::arg("seed"), py::arg("step"), py::arg("accepted"), py::arg("mask") = py::none(),
+             py::arg("values") = py::none())
         .def("free_energy",
              [](PyRbm& self, const PyRows& data, const py::array& out) {
                  const Rows& v = data.rows;

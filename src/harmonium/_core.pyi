@@ -84,8 +84,8 @@ class Rbm:
         row0: int,
         v_probabilities: _Float32 | None,
         h_probabilities: _Float32 | None,
-        mask: _Bits | None,
-        values: _Bits | None,
+        mask: _Bits | None = None,
+        values: _Bits | None = None,
     ) -> None: ...
     def anneal(
         self,
@@ -97,8 +97,8 @@ class Rbm:
         step: int,
         row0: int,
         log_weights: _Float64,
-        mask: _Bits | None,
-        values: _Bits | None,
+        mask: _Bits | None = None,
+        values: _Bits | None = None,
     ) -> None: ...
     def temper(
         self,
@@ -110,8 +110,8 @@ class Rbm:
         seed: int,
         step: int,
         accepted: NDArray[np.int64],
-        mask: _Bits | None,
-        values: _Bits | None,
+        mask: _Bits | None = None,
+        values: _Bits | None = None,
     ) -> None: ...
     def free_energy(self, v: Rows, out: _Float64, /) -> None: ...
     def pseudo_likelihood(

@@ -110,7 +110,7 @@ def base_biases(
             )
     else:
         data = validate_units(rbm, base_rate, engine, name="base_rate")
-        mean, n = mean_of(data.rows), data.n_rows
+        mean, n = mean_of(engine, data), data.n_rows
     return log_odds(mean, n)
 
 
