@@ -39,6 +39,21 @@ def in_pieces(n_steps: int, first: int = 1) -> Iterator[tuple[int, int]]:
         done += piece
 
 
+def under_a_bar(
+    pieces: Iterator[tuple[int, int]], n_steps: int, title: str | None
+) -> Iterator[tuple[int, int]]:
+    """Go through pieces of work under a bar, if it has a title."""
+    if title is None:
+        yield from pieces
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=n_steps, desc=title, unit="step") as bar:
+        for done, piece in pieces:
+            yield done, piece
+            bar.update(piece)
+
+
 def draw_by_bias(
     engine: Engine, machine: Machine, n: int, n_hidden: int, n_visible: int, draw: Draw
 ) -> Rows:

@@ -9,24 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonium._arrays import empty_bits, words_for
+from harmonium._arrays import words_for
 from harmonium._checks import check_integer, check_word
-from harmonium._pace import PIECE_SECONDS, in_pieces, run_chains
-from harmonium._random import Draws, draw_seed, separate_draws
-from harmonium._visible import draw_rows, pick_rows, validate_units
-from harmonium.engine.protocol import (
-    STATES_A_PIECE,
-    Array,
-    Bits,
-    Chains,
-    Draw,
-    Engine,
-    Float32,
-    Path,
-    Rows,
-)
+from harmonium._pace import PIECE_SECONDS, in_pieces
+from harmonium._random import draw_seed, separate_draws
+from harmonium._visible import validate_units
+from harmonium.annealing import Annealing, LogPartition
+from harmonium.engine.protocol import STATES_A_PIECE, Engine, Float32
 from harmonium.rbm import BernoulliRBM
-from harmonium.sampling import anneal, base_biases, draw_base
+from harmonium.sampling import base_biases
 
 __all__ = [
     "LogLikelihood",
@@ -42,51 +33,6 @@ MOST_UNITS = 25
 _BLOCK = 1 << 16
 _PIECES = 256
 """A call: with 784 units on the other side 50 ms, so that Ctrl-C is seen."""
-
-
-class LogPartition(float):
-    """The logarithm of a partition function, in nats, and how far it may be off.
-
-    A float, with
-
-    Attributes
-    ----------
-    method : {"exact", "ais", "reverse_ais"}
-    standard_error : float
-        Of log Z, by the spread of the weights; 0 where it is exact. Too small where no chain has
-        found a part of the distribution that matters.
-    n_eff : float
-        So many equal weights would tell as much as these; infinite where it is exact.
-    log_weights : ndarray of float64 of shape (n_chains,) or None
-        log Z by each chain alone: Z is the mean of their exponentials (for "reverse_ais", 1 / Z
-        that of exp(-log_weights)).
-    """
-
-    method: str
-    standard_error: float
-    n_eff: float
-    log_weights: NDArray[np.float64] | None
-
-    def __new__(
-        cls,
-        value: float,
-        method: str = "exact",
-        standard_error: float = 0.0,
-        n_eff: float = math.inf,
-        log_weights: NDArray[np.float64] | None = None,
-    ) -> LogPartition:
-        self = super().__new__(cls, value)
-        self.method, self.standard_error, self.n_eff = method, standard_error, n_eff
-        self.log_weights = log_weights
-        return self
-
-    def __repr__(self) -> str:
-        if self.method == "exact":
-            return f"LogPartition({float(self)!r})"
-        return (
-            f"LogPartition({float(self)!r}, method={self.method!r}, "
-            f"standard_error={self.standard_error:.3g}, n_eff={self.n_eff:.4g})"
-        )
 
 
 def log_partition(
@@ -167,11 +113,10 @@ def log_partition(
         raise ValueError("log Z is of machines without labels; this one is the top of a DBN with")
     if method == "exact":
         return LogPartition(_exact(rbm))
-    annealing = _Annealing(rbm, n_chains, betas, base_rate, random_state, progress)
+    annealing = _annealing(rbm, n_chains, betas, base_rate, random_state, progress)
     if method == "ais":
         return annealing.forward()
-    check_integer("burn_in", burn_in, minimum=0, below=2**32)
-    return annealing.reverse(annealing.model_states(init, burn_in))
+    return _reverse(annealing, rbm, init, burn_in)
 
 
 @dataclass(frozen=True)
@@ -275,11 +220,10 @@ def log_likelihood(
         if rbm._n_labels:
             raise ValueError("log Z is of machines without labels; this one has some")
         base = X if base_rate is None else base_rate
-        annealing = _Annealing(rbm, n_chains, betas, base, random_state, progress)
+        annealing = _annealing(rbm, n_chains, betas, base, random_state, progress)
         log_z = annealing.forward()
         if reverse:
-            check_integer("burn_in", burn_in, minimum=0, below=2**32)
-            backward = annealing.reverse(annealing.model_states(X, burn_in))
+            backward = _reverse(annealing, rbm, X, burn_in)
     samples = -energies - log_z
     spread = float(samples.std(ddof=1)) / math.sqrt(data.n_rows) if data.n_rows > 1 else math.nan
     error = math.hypot(spread, log_z.standard_error)
@@ -345,78 +289,26 @@ def pseudo_log_likelihood(
 # ---- annealing ----
 
 
-class _Annealing:
-    """Chains between independent units and a model, there and back."""
+def _annealing(
+    rbm: BernoulliRBM, n_chains: int, betas: Any, base_rate: Any, random_state: Any, progress: bool
+) -> Annealing:
+    check_integer("n_chains", n_chains, minimum=2, below=2**31)
+    path = _checked_betas(betas)
+    engine, machine = rbm._ready()
+    draws = separate_draws(*rbm._next_draws(1, random_state))
+    base_bias = base_biases(rbm, engine, machine, base_rate, draws)
+    n_hidden = rbm._n_features_out
+    return Annealing(engine, machine, base_bias, n_hidden, n_chains, path, draws, progress)
 
-    def __init__(
-        self,
-        rbm: BernoulliRBM,
-        n_chains: int,
-        betas: Any,
-        base_rate: Any,
-        random_state: Any,
-        progress: bool,
-    ) -> None:
-        check_integer("n_chains", n_chains, minimum=2, below=2**31)
-        self._engine, self._machine = rbm._ready()
-        self._rbm, self._n, self._progress = rbm, n_chains, progress
-        self._n_visible, self._n_hidden = rbm._n_visible, rbm._n_features_out
-        self._betas = _checked_betas(betas)
-        self._draws: Draws = separate_draws(*rbm._next_draws(1, random_state))
-        self._base_bias = base_biases(rbm, self._engine, self._machine, base_rate, self._draws)
-        softplus = np.logaddexp(0, self._base_bias.astype(np.float64))
-        self._log_z_base = float(softplus.sum()) + self._n_hidden * math.log(2)
 
-    def forward(self) -> LogPartition:
-        log_weights = self._anneal()[1] + self._log_z_base
-        return _estimate(log_weights, "ais")
-
-    def _anneal(self) -> tuple[Chains, NDArray[np.float64]]:
-        draws = self._draws
-        start = Draw(draws.seed, draws.take(1))
-        chains = self._chains(draw_base(self._engine, self._base_bias, self._n, start))
-        return chains, self._along(self._betas, chains, "AIS")
-
-    def reverse(self, states: Bits) -> LogPartition:
-        """`states` are the model's; they are annealed to the base in place."""
-        log_weights = self._along(self._betas[::-1], self._chains(states), "Reverse AIS")
-        return _estimate(self._log_z_base - log_weights, "reverse_ais")
-
-    def _along(self, betas: NDArray[np.float64], chains: Chains, title: str) -> NDArray[np.float64]:
-        path = Path(self._base_bias, np.ascontiguousarray(betas))
-        shown = title if self._progress else None
-        return anneal(self._machine, path, chains, self._draws, title=shown)
-
-    def _chains(self, v: Bits) -> Chains:
-        return Chains(v, empty_bits(self._n, self._n_hidden))
-
-    def model_states(self, init: Any, burn_in: int) -> Bits:
-        """Return visible states that are the model's, or nearly."""
-        if init is None:
-            chains, log_weights = self._anneal()
-            chosen = _resampled(log_weights, self._draws)
-            v = chains.v[chosen]
-        else:
-            v = self._rows_to_begin_at(init)
-        chains = self._chains(v)
-        if burn_in:
-            start = self._engine.rows_of_bits(v, self._n_visible)
-            chains = self._chains(empty_bits(self._n, self._n_visible))
-            draws = self._draws
-            step = draws.take(burn_in)
-            run_chains(self._engine, self._machine, start, chains, burn_in, draws.seed, step)
-        return chains.v
-
-    def _rows_to_begin_at(self, init: Any) -> Bits:
-        """Return rows of data for all chains, in turns where there are fewer."""
-        engine, draws = self._engine, self._draws
-        rows: Rows = validate_units(self._rbm, init, engine, name="init").rows
-        rows = draw_rows(engine, pick_rows(engine, rows, self._n), draws.seed, draws.take(1))
-        words = empty_bits(self._n, self._n_visible)
-        values = np.empty((rows.n_rows, self._n_visible), np.float32)
-        rows.copy_values(np.arange(rows.n_rows), values)
-        engine.pack(values[np.arange(self._n) % rows.n_rows], words)
-        return words
+def _reverse(annealing: Annealing, rbm: BernoulliRBM, init: Any, burn_in: int) -> LogPartition:
+    """Anneal back from chains that begin at given rows, or at annealed ones."""
+    check_integer("burn_in", burn_in, minimum=0, below=2**32)
+    if init is None:
+        start = annealing.resampled()
+    else:
+        start = annealing.rows_to_begin_at(validate_units(rbm, init, rbm._ready()[0], name="init"))
+    return annealing.reverse(annealing.burnt_in(start, burn_in))
 
 
 def _checked_betas(betas: Any) -> NDArray[np.float64]:
@@ -428,29 +320,6 @@ def _checked_betas(betas: Any) -> NDArray[np.float64]:
     if not (ascends and path[0] == 0 and path[-1] == 1):
         raise ValueError(f"betas must be a number of them, or ascend from 0 to 1; got {betas}")
     return path
-
-
-def _estimate(log_weights: NDArray[np.float64], method: str) -> LogPartition:
-    """Return the logarithm of the mean weight; of its inverse, where weights are those of 1 / Z."""
-    sign = -1.0 if method == "reverse_ais" else 1.0
-    signed = sign * log_weights
-    most = signed.max()
-    weights = np.exp(signed - most)
-    mean = float(weights.mean())
-    error = float(weights.std(ddof=1)) / mean / math.sqrt(len(weights))
-    n_eff = float(weights.sum() ** 2 / np.square(weights).sum())
-    value = sign * (float(most) + math.log(mean))
-    return LogPartition(value, method, error, n_eff, log_weights)
-
-
-def _resampled(log_weights: NDArray[np.float64], draws: Draws) -> Array:
-    """Return which chains stand for the model: as often as by their weights (systematically)."""
-    weights = np.exp(log_weights - log_weights.max())
-    places = np.cumsum(weights) / weights.sum()
-    n = len(weights)
-    rng = np.random.RandomState([draws.seed & 0xFFFFFFFF, draws.take(1) & 0xFFFFFFFF])
-    chosen = np.searchsorted(places, (np.arange(n) + rng.random_sample()) / n)
-    return np.asarray(np.minimum(chosen, n - 1))
 
 
 # ---- all states ----

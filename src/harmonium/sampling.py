@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from harmonium._arrays import empty_bits
 from harmonium._checks import check_integer
-from harmonium._pace import draw_by_bias, in_pieces, run_chains
+from harmonium._pace import draw_by_bias, in_pieces, run_chains, under_a_bar
 from harmonium._random import Draws, separate_draws
 from harmonium._visible import mean_of, units_of_array, validate_units, values_of
+from harmonium.annealing import anneal, draw_base, log_odds
 from harmonium.engine.protocol import (
     Array,
     Bits,
@@ -114,14 +115,6 @@ def base_biases(
     return log_odds(mean, n)
 
 
-def log_odds(mean: Array, n_rows: int | None) -> Float32:
-    """Return log(m / (1 - m)); means of so many rows as if half a row more were on, half off."""
-    if n_rows is not None:
-        mean = (mean * n_rows + 0.5) / (n_rows + 1)
-    odds: Float32 = np.log(mean / (1 - mean)).astype(np.float32)
-    return odds
-
-
 def _own_means(rbm: BernoulliRBM, engine: Engine, machine: Machine, draws: Draws) -> Array:
     n_visible, n_hidden = rbm._n_visible, rbm._n_features_out
     step = draws.take(OWN_STEPS)
@@ -130,17 +123,6 @@ def _own_means(rbm: BernoulliRBM, engine: Engine, machine: Machine, draws: Draws
     chains = Chains(empty_bits(OWN_CHAINS, n_visible), empty_bits(OWN_CHAINS, n_hidden), p)
     run_chains(engine, machine, start, chains, OWN_STEPS, draws.seed, step)
     return np.asarray(p.mean(axis=0, dtype=np.float64))
-
-
-def draw_base(engine: Engine, base_bias: Float32, n_chains: int, draw: Draw) -> Bits:
-    """Draw visible states that are independent of one another: the machine at β = 0."""
-    n_visible = len(base_bias)
-    nothing = engine.machine(
-        np.zeros((n_visible, 1), np.float32), base_bias, np.zeros(1, np.float32), "auto"
-    )
-    words = empty_bits(n_chains, n_visible)
-    nothing.draw_visible(engine.rows_of_bits(empty_bits(n_chains, 1), 1), words, draw)
-    return words
 
 
 # ---- Gibbs chains ----
@@ -183,9 +165,6 @@ def _held_rows(engine: Engine, rows: Rows, clamp: Clamp) -> Rows:
     return units_of_array(engine, np.where(mask, held, values), rows.n_cols, "init").rows
 
 
-# ---- annealed chains ----
-
-
 def annealed_chains(
     rbm: BernoulliRBM, n_chains: int, n_steps: int, clamp: Clamp | None, draws: Draws
 ) -> Iterator[Chains]:
@@ -197,40 +176,6 @@ def annealed_chains(
     chains = Chains(v, empty_bits(n_chains, rbm._n_features_out))
     anneal(machine, Path(base_bias, np.linspace(0, 1, n_steps + 1)), chains, draws, clamp)
     yield chains
-
-
-def anneal(
-    machine: Machine,
-    path: Path,
-    chains: Chains,
-    draws: Draws,
-    clamp: Clamp | None = None,
-    title: str | None = None,
-) -> NDArray[np.float64]:
-    """Take visible states along a path; return the logarithms of their importance weights."""
-    log_weights = np.zeros(len(chains.v))
-    n_steps = len(path.betas) - 1
-    step = draws.take(n_steps)
-    for done, piece in _shown(in_pieces(n_steps), n_steps, title):
-        betas = np.ascontiguousarray(path.betas[done : done + piece + 1])
-        some = path._replace(betas=betas)
-        machine.anneal(some, chains, draws.seed, step + done, 0, log_weights, clamp)
-    return log_weights
-
-
-def _shown(
-    pieces: Iterator[tuple[int, int]], n_steps: int, title: str | None
-) -> Iterator[tuple[int, int]]:
-    """Go through pieces of work under a bar, if it has a title."""
-    if title is None:
-        yield from pieces
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=n_steps, desc=title, unit="step") as bar:
-        for done, piece in pieces:
-            yield done, piece
-            bar.update(piece)
 
 
 # ---- replicas ----
@@ -369,7 +314,7 @@ class ParallelTempering:
         path, n_pairs = Path(self._base_bias, self.betas_), len(self.betas_) - 1
         step = self._draws.take(n_steps)
         title = "Parallel tempering" if progress else None
-        for done, piece in _shown(in_pieces(n_steps), n_steps, title):
+        for done, piece in under_a_bar(in_pieces(n_steps), n_steps, title):
             first, draws = step + done, self._draws
             self._machine.temper(
                 path, self._chains, piece, draws.seed, first, self._accepted, self._clamp
