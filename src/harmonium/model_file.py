@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from harmonium import schedules
 from harmonium._version import __version__
 from harmonium.persistence import load_arrays, save_arrays
 from harmonium.rbm import BernoulliRBM
@@ -33,6 +35,8 @@ _NUMBERS = (
     "best_score",
     "wait_until",
 )
+
+_SCHEDULES = {name: getattr(schedules, name) for name in schedules.__all__}
 
 Arrays = dict[str, np.ndarray]
 Header = dict[str, Any]
@@ -111,18 +115,24 @@ def _read_head(estimator: Any, header: Header) -> Any:
 
 
 def _plain_parameters(estimator: BaseEstimator, epoch: int) -> dict[str, Any]:
-    """Return what of the parameters can be written; schedules as their values in an epoch."""
+    """Return what of the parameters can be written; functions as their values in an epoch."""
     parameters = estimator.get_params(deep=False)
     parameters.pop("callbacks")
     for name in ("learning_rate", "momentum"):
-        if callable(parameters.get(name)):
+        if callable(parameters.get(name)) and not _is_schedule(parameters[name]):
             parameters[name] = value_at(name, parameters[name], max(epoch, 0))
     if isinstance(parameters.get("random_state"), np.random.RandomState):
         parameters["random_state"] = None
     return {name: _plain(value) for name, value in parameters.items()}
 
 
+def _is_schedule(value: Any) -> bool:
+    return type(value) in _SCHEDULES.values()
+
+
 def _plain(value: Any) -> Any:
+    if _is_schedule(value):
+        return {"schedule": type(value).__name__, **dataclasses.asdict(value)}
     if isinstance(value, BernoulliRBM):
         return {"BernoulliRBM": _plain_parameters(value, 0)}
     if isinstance(value, Mapping):
@@ -134,10 +144,17 @@ def _plain(value: Any) -> Any:
 
 def _parameters_of(plain: Any) -> Any:
     if isinstance(plain, dict) and "BernoulliRBM" in plain:
-        return BernoulliRBM(**plain["BernoulliRBM"])
+        return _rbm_of(plain["BernoulliRBM"])
+    if isinstance(plain, dict) and "schedule" in plain:
+        arguments = dict(plain)
+        return _SCHEDULES[arguments.pop("schedule")](**arguments)
     if isinstance(plain, dict) and "pairs" in plain:
         return {key: _parameters_of(item) for key, item in plain["pairs"]}
     return tuple(_parameters_of(item) for item in plain) if isinstance(plain, list) else plain
+
+
+def _rbm_of(parameters: Mapping[str, Any]) -> BernoulliRBM:
+    return BernoulliRBM(**{name: _parameters_of(value) for name, value in parameters.items()})
 
 
 def _checked(arrays: Arrays, name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -179,7 +196,7 @@ def _write_rbm(rbm: BernoulliRBM, arrays: Arrays, prefix: str) -> Header:
 
 
 def _read_rbm(arrays: Arrays, header: Header, prefix: str) -> BernoulliRBM:
-    rbm = BernoulliRBM(**header["parameters"])
+    rbm = _rbm_of(header["parameters"])
     W = arrays[prefix + "components_"]
     n_visible, n_hidden = W.shape
     shapes = {

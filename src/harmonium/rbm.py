@@ -68,7 +68,8 @@ class BernoulliRBM(
     n_components : int, default=256
         Number of hidden units.
     learning_rate : float or callable, default=0.1
-        Step size ε; a callable gets the epoch, from 0, and returns it.
+        Step size ε; a callable gets the epoch, from 0, and returns it
+        (:mod:`harmonium.schedules` has some).
     batch_size : int, default=10
         Rows per minibatch.
     n_iter : int, default=10
