@@ -458,6 +458,8 @@ class CDState:
     h_chains: Bools | None = None  # (C, H) for PCD, None for CD
     n_updates: int = 0
     pending: tuple[Pending, ...] = ()
+    # Of options (section 6, "Options of the update"); None where they are off.
+    h_activity: Floats32 | None = None
 
     @classmethod
     def start(
@@ -520,11 +522,15 @@ def cd_update(
     l1: float = 0.0,
     l2: float = 0.0,
     n_labels: int = 0,
+    sparsity_target: float = 0.0,
+    sparsity_cost: float = 0.0,
+    sparsity_decay: float = 0.0,
     moves_W: bool = True,
 ) -> CDState:
     """One update of contrastive divergence on binary rows (section 6).
 
     PCD where `state` carries chains, CD otherwise. Without `moves_W` the update is left pending.
+    Options of the update are on where the state has something for them.
     """
     W, b, c = state.W + F32(0), state.b, state.c  # no weight is -0
     v_pos = np.asarray(v_pos, dtype=bool)
@@ -574,6 +580,13 @@ def cd_update(
     d_c = _gradient(S_pos, B, S_neg, C, mean_of_fixed_point)
     n_pos, n_neg = (v.sum(axis=0, dtype=np.int64) for v in (v_pos, v_neg))
     d_b = _gradient(n_pos, B, n_neg, C, lambda n: F32(learning_rate / n))
+    q = state.h_activity
+    if q is not None:
+        mean = S_pos / np.float64(B * p_max(B))
+        q = (sparsity_decay * q.astype(np.float64) + (1 - sparsity_decay) * mean).astype(F32)
+        d_c = d_c + (
+            learning_rate * sparsity_cost * (sparsity_target - q.astype(np.float64))
+        ).astype(F32)
     b_new, velocity_b = _step(b, state.velocity_b, d_b, momentum)
     c_new, velocity_c = _step(c, state.velocity_c, d_c, momentum)
 
@@ -587,6 +600,7 @@ def cd_update(
         h if persistent else None,
         state.n_updates + 1,
         pending,
+        q,
     )
 
 

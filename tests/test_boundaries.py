@@ -174,6 +174,11 @@ CALLS: dict[str, Call] = {
         lambda: [rows(), np.arange(N), 0, N, 2, 0, 0.1, 0.0],
         [ROWS, "in", INT, INT, INT, INT, REAL, REAL],
     ),
+    "Trainer.make_sparse": (
+        lambda: trainer().make_sparse,
+        lambda: [empty(H), 0.1, 1.0, 0.9],
+        [OUT, REAL, REAL, REAL],
+    ),
     "Trainer.updates_a_pass": (lambda: trainer().updates_a_pass, lambda: [rows(), 2], [ROWS, INT]),
     "Trainer.copy_visible_states": (
         lambda: trained().copy_visible_states,

@@ -215,6 +215,13 @@ void add_trainer(py::module_& m) {
              py::arg("seed"), py::arg("n_labels"), py::arg("precision"), py::arg("n_threads"), py::keep_alive<1, 2>(),
              py::keep_alive<1, 3>(), py::keep_alive<1, 4>(), py::keep_alive<1, 5>(), py::keep_alive<1, 6>(),
              py::keep_alive<1, 7>(), py::keep_alive<1, 8>())
+        .def(
+            "make_sparse",
+            [](PyTrainer& self, const py::array& activity, double target, double cost, double decay) {
+                const Index n_hidden = self.trainer.rbm().n_hidden();
+                self.trainer.make_sparse({vector_view<float>(activity, n_hidden, "activity"), target, cost, decay});
+            },
+            py::arg("activity"), py::arg("target"), py::arg("cost"), py::arg("decay"), py::keep_alive<1, 2>())
         .def_property_readonly("rows_done", [](const PyTrainer& self) { return self.trainer.rows_done(); })
         .def(
             "copy_visible_states",

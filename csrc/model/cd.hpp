@@ -43,6 +43,8 @@ class ContrastiveDivergence {
     // or the step at learning rate `rate`, piece by piece. For the biases of a share's units and of a block:
     void visible_bias_step(double rate, int share, float* step) const;
     void hidden_bias_step(double rate, Index block, float* step) const;
+    // The means over the data of p(h|v), of a block's units.
+    void hidden_means(Index block, double* means) const;
     // For W, of all updates pending, if there are some: after begin_weight_steps, and list_pending of the share,
     // step[block][8][64] of a share's units first … last − 1 (at most tile_units) and
     // some blocks of hidden units (at most step_blocks). For the units in `wanted`, a bit each; it is zero for those

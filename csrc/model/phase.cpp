@@ -90,10 +90,6 @@ RowLists Phase::listed(int share) const {
     return {rows_, mine.values.lists().index, mine.values.lists().value, mine.values.lists().start, 1};
 }
 
-float Phase::factor(double rate) const {
-    return static_cast<float>(rate / (static_cast<double>(rows_) * (is_integer_ ? largest_ : 1)));
-}
-
 double Phase::sum_visible(Index unit) const {
     double sum = 0;
     for (Index n = 0; n < rows_; ++n) sum += static_cast<double>(visible_[n * n_visible_ + unit]);

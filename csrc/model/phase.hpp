@@ -59,8 +59,9 @@ class Phase {
     void keep_integers(std::int16_t* fixed, Index fixed_rows, bool negated);
     // `out` completed by where this phase keeps probabilities.
     HalfStep kept(HalfStep out);
-    // What makes a sum over the rows, of integers on the integer path, a mean times `rate`.
-    float factor(double rate) const;
+    // What a sum over the rows, of integers on the integer path, is to be divided by to be a mean.
+    double weight() const { return static_cast<double>(rows_) * (is_integer_ ? largest_ : 1); }
+    float factor(double rate) const { return static_cast<float>(rate / weight()); }
 
     // Σ_n p_nj of a block, exact in integers on the integer path; Σ_n v_ni of a unit that is not listed.
     void sum_hidden(Index block, double* sums) const;

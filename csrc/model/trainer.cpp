@@ -199,8 +199,21 @@ void Trainer::update_visible_biases(const UpdateRule& rule, double learning_rate
 void Trainer::update_hidden_biases(const UpdateRule& rule, double learning_rate, Index block) {
     float step[block_width];
     cd_.hidden_bias_step(learning_rate, block, step);
+    if (sparsity_.activity) add_sparsity(learning_rate, block, step);
     const Index j0 = block * block_width;
     update_biases(rule, Direction::up, {j0, std::min(j0 + block_width, rbm_.n_hidden())}, step);
+}
+
+void Trainer::add_sparsity(double rate, Index block, float* step) const {
+    const Sparsity& s = sparsity_;
+    double means[block_width];
+    cd_.hidden_means(block, means);
+    const Index j0 = block * block_width;
+    for (Index j = 0; j < std::min(block_width, rbm_.n_hidden() - j0); ++j) {
+        float& q = s.activity[j0 + j];
+        q = static_cast<float>(s.decay * static_cast<double>(q) + (1 - s.decay) * means[j]);
+        step[j] += static_cast<float>(rate * s.cost * (s.target - static_cast<double>(q)));
+    }
 }
 
 void Trainer::update_biases(const UpdateRule& rule, Direction direction, Range units, const float* step) {

@@ -30,9 +30,18 @@ struct TrainingOptions {
     Index n_labels = 0;  // the last visible units, a softmax group
 };
 
+// Hidden biases are drawn to where units are on in so large a part of the data (Lee, Ekanadham & Ng 2008).
+struct Sparsity {
+    float* activity = nullptr;  // moving averages of p(h|v⁺); null where there is no target
+    double target = 0, cost = 0, decay = 0;
+};
+
 class Trainer {
   public:
     Trainer(Parameters parameters, TrainingState state, TrainingOptions options, Precision precision, int n_threads);
+
+    // Options of the update (docs/numerics.md, section 6), whose arrays are Python's too.
+    void make_sparse(const Sparsity& sparsity) { sparsity_ = sparsity; }
 
     // One update per minibatch of `batch_size` rows (the last may be shorter) over the whole of `data`, the
     // first with Gibbs step number `step`, at constant learning rate and momentum. Throws Diverged after the update
@@ -68,11 +77,13 @@ class Trainer {
     void follow_column_scales(Index block);
     void update_visible_biases(const UpdateRule& rule, double learning_rate, int share);
     void update_hidden_biases(const UpdateRule& rule, double learning_rate, Index block);
+    void add_sparsity(double rate, Index block, float* step) const;
     void update_biases(const UpdateRule& rule, Direction direction, Range units, const float* step);
 
     Rbm rbm_;
     TrainingState state_;
     TrainingOptions options_;
+    Sparsity sparsity_;
     ContrastiveDivergence cd_;
     bool quantizes_;
     Index rows_done_ = 0;

@@ -178,6 +178,8 @@ def _write_rbm(rbm: BernoulliRBM, arrays: Arrays, prefix: str) -> Header:
     if rbm._velocity is not None:
         for name, array in zip(_VELOCITIES, rbm._velocity, strict=True):
             arrays[prefix + name] = array
+    for name, array in rbm._carried.items():
+        arrays[f"{prefix}carried.{name}"] = array
     generator = None
     if rbm._generator_state is not None:
         generator = dict(rbm._generator_state)
@@ -208,6 +210,12 @@ def _read_rbm(arrays: Arrays, header: Header, prefix: str) -> BernoulliRBM:
     has_velocity = prefix + "W_velocity" in arrays
     if has_velocity:
         shapes |= zip(_VELOCITIES, (W.shape, (n_visible,), (n_hidden,)), strict=True)
+    # Their names begin as those of what they belong to.
+    shape_of = {"W": W.shape, "b": (n_visible,), "c": (n_hidden,), "v": (n_visible,)}
+    shape_of |= {"h": (n_hidden,)}
+    begin = f"{prefix}carried."
+    carried = [name.removeprefix(begin) for name in arrays if name.startswith(begin)]
+    shapes |= {f"carried.{name}": shape_of[name[0]] for name in carried}
     read = {name: _checked(arrays, prefix + name, shape) for name, shape in shapes.items()}
     for name in _ARRAYS:
         setattr(rbm, name, read[name])
@@ -224,6 +232,7 @@ def _read_rbm(arrays: Arrays, header: Header, prefix: str) -> BernoulliRBM:
     if generator is not None:
         rbm._generator_state = generator | {"key": arrays[prefix + "generator"]}
     rbm._velocity = tuple(read[name] for name in _VELOCITIES) if has_velocity else None
+    rbm._carried = {name: read[f"carried.{name}"] for name in carried}
     return rbm
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,6 +38,7 @@ from harmonium.engine.protocol import (
     Machine,
     Rows,
     TrainingArrays,
+    UpdateOptions,
     Updates,
 )
 from harmonium.rbm_training import EpochRows, RbmPlan, RbmState, RbmTraining
@@ -94,6 +96,16 @@ class BernoulliRBM(
         μ in [0, 1): the step is μ times the last one plus the gradient's.
     l1, l2 : float, default=0.0
         Weight decay: per update, ε·l1·sign(W) and ε·l2·W are subtracted from W.
+    sparsity_target : float or None, default=None
+        In (0, 1): the part of the rows for which a hidden unit should be on. Per update,
+        ε·sparsity_cost·(sparsity_target - q) is added to the step of c, where q is a moving average
+        of p(h = 1 | v) over the data (Lee, Ekanadham & Ng 2008; Hinton 2012, section 11).
+    sparsity_cost : float, default=0.1
+        At least 0. On digits 0.1 brings units half of the way to a target of 0.1, 1 nearly all of
+        it. Not used without a target.
+    sparsity_decay : float, default=0.9
+        In [0, 1): per update, q becomes sparsity_decay·q plus (1 - sparsity_decay) times the
+        minibatch's mean. Not used without a target.
     inputs : {"mean", "sample"}, default="mean"
         What values between 0 and 1 are to training: the mean activations of units, or ("sample")
         odds, by which every epoch draws bits afresh. Those take the binary path: twice as fast on
@@ -144,6 +156,7 @@ class BernoulliRBM(
     Hinton (2012), A practical guide to training restricted Boltzmann machines.
     Tieleman (2008), Training restricted Boltzmann machines using approximations to the likelihood
     gradient.
+    Lee, Ekanadham & Ng (2008), Sparse deep belief net model for visual area V2.
 
     Examples
     --------
@@ -182,6 +195,8 @@ class BernoulliRBM(
     _rows_done: int = 0
     _n_sampled: int = 0
     _velocity: tuple[Array, ...] | None = None
+    # The other arrays that updates carry, by their names in TrainingArrays.
+    _carried: Mapping[str, Array] = MappingProxyType({})
     # The state of the generator that training drew from, if it did (`sequential.save_generator`).
     _generator_state: dict[str, Any] | None = None
 
@@ -193,6 +208,7 @@ class BernoulliRBM(
         "momentum": 0,
         "l1": 0,
         "l2": 0,
+        "sparsity_target": None,
         "inputs": "mean",
         "shuffle": False,
         "init": "normal",
@@ -217,6 +233,9 @@ class BernoulliRBM(
         momentum: float | Callable[[int], float] = 0.0,
         l1: float = 0.0,
         l2: float = 0.0,
+        sparsity_target: float | None = None,
+        sparsity_cost: float = 0.1,
+        sparsity_decay: float = 0.9,
         inputs: str = "mean",
         shuffle: bool = False,
         init: str = "normal",
@@ -238,6 +257,9 @@ class BernoulliRBM(
         self.momentum = momentum
         self.l1 = l1
         self.l2 = l2
+        self.sparsity_target = sparsity_target
+        self.sparsity_cost = sparsity_cost
+        self.sparsity_decay = sparsity_decay
         self.inputs = inputs
         self.shuffle = shuffle
         self.init = init
@@ -441,6 +463,13 @@ class BernoulliRBM(
         check_momentum(self.momentum)
         check_real("l1", self.l1, minimum=0.0)
         check_real("l2", self.l2, minimum=0.0)
+        if self.sparsity_target is not None:
+            ends = {"open_minimum": True, "open_maximum": True}
+            check_real("sparsity_target", self.sparsity_target, minimum=0.0, maximum=1.0, **ends)
+        check_real("sparsity_cost", self.sparsity_cost, minimum=0.0)
+        check_real(
+            "sparsity_decay", self.sparsity_decay, minimum=0.0, maximum=1.0, open_maximum=True
+        )
         check_word("algorithm", self.algorithm, ("cd", "pcd"))
         check_word("inputs", self.inputs, ("mean", "sample"))
         check_word("init", self.init, ("normal", "data"))
@@ -465,6 +494,11 @@ class BernoulliRBM(
             metrics=bool(self.metrics),
             verbose=int(self.verbose),
             n_labels=self._n_labels,
+            options=UpdateOptions(
+                sparsity_target=float(self.sparsity_target or 0),
+                sparsity_cost=float(self.sparsity_cost),
+                sparsity_decay=float(self.sparsity_decay),
+            ),
         )
 
     @property
@@ -499,7 +533,15 @@ class BernoulliRBM(
             empty_bits(n_chains, n_hidden),
             *self._velocities(W),
         )
-        return RbmState(arrays, seed=seed)
+        return RbmState(self._with_carried(arrays, {}), seed=seed)
+
+    def _with_carried(self, arrays: TrainingArrays, before: Mapping[str, Array]) -> TrainingArrays:
+        """Return arrays with those of the options: as they were before, or to begin with."""
+        fresh: dict[str, Array] = {}
+        if self.sparsity_target is not None:
+            fresh["h_activity"] = np.full_like(arrays.c, self.sparsity_target)
+        carried = {name: before.get(name, array).copy() for name, array in fresh.items()}
+        return arrays._replace(**carried)
 
     def _velocities(self, W: Float32) -> tuple[Float32 | None, Float32 | None, Float32 | None]:
         if not self._has_momentum:
@@ -520,8 +562,9 @@ class BernoulliRBM(
             velocities = copy_in_lines(W_velocity), b_velocity.copy(), c_velocity.copy()
         chains = empty_bits(*self.h_samples_.shape)
         get_engine().pack(np.ascontiguousarray(self.h_samples_, np.float32), chains)
+        arrays = TrainingArrays(copy_in_lines(W, dtype), b.copy(), c.copy(), chains, *velocities)
         return RbmState(
-            TrainingArrays(copy_in_lines(W, dtype), b.copy(), c.copy(), chains, *velocities),
+            self._with_carried(arrays, self._carried),
             self._seed,
             self.n_iter_,
             self._gibbs_steps,
@@ -555,11 +598,12 @@ class BernoulliRBM(
         if names is not None and saved_names is not None and list(names) != list(saved_names):
             raise ValueError(f"{os.fspath(path)} was trained on other feature names than X has")
         saved.momentum = self.momentum  # a schedule may be 0 in the saved epoch
+        saved.sparsity_target = self.sparsity_target
         return saved
 
     def _publish(self, state: RbmState, dtype: np.dtype[Any], engine: Engine) -> None:
         """Bring the fitted attributes up to date with a state."""
-        W, b, c, chains, *velocity = state.arrays
+        W, b, c, chains, *velocity = state.arrays[:7]
         # Copies, because training goes on writing to its arrays; columns in memory order, as
         # scikit-learn has components_, which are W's rows as they are.
         self.components_ = np.array(W, dtype, order="C").T
@@ -576,6 +620,8 @@ class BernoulliRBM(
         rng = self._rng
         self._generator_state = None if rng is None else sequential.save_generator(rng)
         self._velocity = None if velocity[0] is None else tuple(velocity)  # type: ignore[arg-type]
+        others = list(state.arrays._asdict().items())[7:]
+        self._carried = {name: array for name, array in others if array is not None}
 
     # ---- the machine ----
 

@@ -22,6 +22,7 @@ from harmonium.engine.protocol import (
     Rows,
     TrainingArrays,
     TrainingRule,
+    UpdateOptions,
     Updates,
 )
 from harmonium.training import EpochLoop, Plan, TrainingState
@@ -38,10 +39,17 @@ class RbmPlan(Plan):
     precision: Precision
     metrics: bool
     n_labels: int
+    options: UpdateOptions
 
     def rule(self, seed: int) -> TrainingRule:
         return TrainingRule(
-            self.n_gibbs_steps, self.persistent, self.l1, self.l2, seed, self.n_labels
+            self.n_gibbs_steps,
+            self.persistent,
+            self.l1,
+            self.l2,
+            seed,
+            self.n_labels,
+            self.options,
         )
 
 

@@ -133,7 +133,15 @@ class _CpuTrainer:
     def __init__(
         self, arrays: TrainingArrays, rule: TrainingRule, precision: Precision, n_threads: int
     ) -> None:
-        self._core = _core.Trainer(*arrays, *rule, precision, n_threads)
+        self._core = _core.Trainer(*arrays[:7], *rule[:6], precision, n_threads)
+        options = rule.options
+        if arrays.h_activity is not None:
+            self._core.make_sparse(
+                arrays.h_activity,
+                options.sparsity_target,
+                options.sparsity_cost,
+                options.sparsity_decay,
+            )
 
     @property
     def rows_done(self) -> int:

@@ -58,7 +58,9 @@ class Chains(NamedTuple):
 class TrainingArrays(NamedTuple):
     """What training changes, in place: parameters, chains, and velocities if there is momentum.
 
-    float32 for a trainer; for a sequential one that, or float64.
+    float32 for a trainer; for a sequential one that, or float64. What follows the velocities
+    belongs to options of the update (:class:`UpdateOptions`), and is None where they are off:
+    `h_activity` are the averages of p(h|v) that a sparsity target is compared with.
     """
 
     W: Array
@@ -68,6 +70,18 @@ class TrainingArrays(NamedTuple):
     W_velocity: Float32 | None = None
     b_velocity: Float32 | None = None
     c_velocity: Float32 | None = None
+    h_activity: Float32 | None = None
+
+
+class UpdateOptions(NamedTuple):
+    """How a gradient becomes an update (docs/numerics.md, section 6).
+
+    A sparsity target counts where there is an array `h_activity`.
+    """
+
+    sparsity_target: float = 0.0
+    sparsity_cost: float = 0.0
+    sparsity_decay: float = 0.0
 
 
 class TrainingRule(NamedTuple):
@@ -79,6 +93,7 @@ class TrainingRule(NamedTuple):
     l2: float
     seed: int
     n_labels: int = 0
+    options: UpdateOptions = UpdateOptions()
 
 
 Activation: TypeAlias = Literal["sigmoid", "identity"]
