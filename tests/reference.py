@@ -460,6 +460,10 @@ class CDState:
     pending: tuple[Pending, ...] = ()
     # Of options (section 6, "Options of the update"); None where they are off.
     h_activity: Floats32 | None = None
+    W_average: Floats32 | None = None
+    b_average: Floats32 | None = None
+    c_average: Floats32 | None = None
+    counts: NDArray[np.int64] | None = None  # updates, averagings, the update of the last one
 
     @classmethod
     def start(
@@ -525,6 +529,7 @@ def cd_update(
     sparsity_target: float = 0.0,
     sparsity_cost: float = 0.0,
     sparsity_decay: float = 0.0,
+    average: float = 0.0,
     moves_W: bool = True,
 ) -> CDState:
     """One update of contrastive divergence on binary rows (section 6).
@@ -590,6 +595,16 @@ def cd_update(
     b_new, velocity_b = _step(b, state.velocity_b, d_b, momentum)
     c_new, velocity_c = _step(c, state.velocity_c, d_c, momentum)
 
+    counts, averages = state.counts, (state.W_average, state.b_average, state.c_average)
+    if counts is not None:
+        counts = counts + np.array([1, 0, 0])
+        since, every = counts[0] - counts[2], np.rint(0.1 / (1 - average))
+        if average and moves_W and (counts[1] == 0 or since >= np.clip(every, 1, 100)):
+            rate = F32(max(1 - average ** float(since), 1 / (counts[1] + 1)))
+            now = (W_new, b_new, c_new)
+            averages = tuple(a + (x - a) * rate for a, x in zip(averages, now, strict=True))
+            counts = np.array([counts[0], counts[1] + 1, counts[0]])
+
     return CDState(
         W_new,
         b_new,
@@ -601,6 +616,8 @@ def cd_update(
         state.n_updates + 1,
         pending,
         q,
+        *averages,
+        counts,
     )
 
 

@@ -179,6 +179,11 @@ CALLS: dict[str, Call] = {
         lambda: [empty(H), 0.1, 1.0, 0.9],
         [OUT, REAL, REAL, REAL],
     ),
+    "Trainer.keep_averages": (
+        lambda: trainer().keep_averages,
+        lambda: [empty(V, H), empty(V), empty(H), np.zeros(3, np.int64), 0.9],
+        [OUT, OUT, OUT, OUT, REAL],
+    ),
     "Trainer.updates_a_pass": (lambda: trainer().updates_a_pass, lambda: [rows(), 2], [ROWS, INT]),
     "Trainer.copy_visible_states": (
         lambda: trained().copy_visible_states,

@@ -8,7 +8,7 @@ import pytest
 import reference as ref
 from layouts import packed, random_bits, random_model, random_reals, same_bits
 
-from harmonium import BernoulliRBM
+from harmonium import DBN, BernoulliRBM
 from harmonium.engine import get_engine
 from harmonium.engine.protocol import TrainingArrays, TrainingRule, UpdateOptions
 
@@ -43,6 +43,10 @@ class Recipe:
         carried: dict[str, Any] = {}
         if "sparsity_target" in self.options:
             carried["h_activity"] = random_reals(1, n_hidden, seed=22)[0]
+        if "average" in self.options:
+            averages = random_model(n_visible, n_hidden, seed=23)
+            carried |= zip(("W_average", "b_average", "c_average"), averages, strict=True)
+            carried["counts"] = np.array([1000, 3, 995])
         return replace(state, **carried)
 
     def reference(self, state: ref.CDState, v: np.ndarray) -> ref.CDState:
@@ -96,7 +100,16 @@ RECIPES = [
     Recipe(SPARSE),
     Recipe(SPARSE, n_chains=6, k=2, momentum=0.8),
     Recipe(SPARSE, batch_size=2),
+    Recipe({"average": 0.99}, batch_size=2),
+    Recipe({"average": 0.5}, n_chains=6, k=2, momentum=0.8),
+    Recipe({"average": 0.97} | SPARSE, l2=1e-3),
 ]
+
+
+def model(state: ref.CDState) -> tuple[np.ndarray, ...]:
+    if state.W_average is None:
+        return state.W, state.b, state.c
+    return state.W_average, state.b_average, state.c_average
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
@@ -108,7 +121,7 @@ def test_many_updates_bit_for_bit(isa: str, recipe: Recipe) -> None:
     Training(state, recipe).run(v).assert_equals(trained)
     off = replace(recipe, options={})
     bare = replace(state, **dict.fromkeys(CARRIED))
-    assert not same_bits(off.reference(bare, v).c, trained.c)  # the options do something
+    assert not same_bits(off.reference(bare, v).c, model(trained)[2])  # the options do something
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 7])
@@ -149,3 +162,82 @@ def test_units_become_as_sparse_as_asked_for() -> None:
     sparse = BernoulliRBM(**given, sparsity_target=0.1, sparsity_cost=1.0).fit(X)
     assert plain > 0.25
     assert sparse.transform(X).mean() == pytest.approx(0.1, abs=0.04)
+
+
+# ---- averages ----
+
+
+def X_of(n: int, n_visible: int = 20, seed: int = 3) -> np.ndarray:
+    return random_bits(n, n_visible, seed=seed, p=0.4)
+
+
+def small(**parameters: Any) -> BernoulliRBM:
+    return BernoulliRBM(**{"n_components": 7, "n_iter": 3, "random_state": 0} | parameters)
+
+
+@pytest.mark.parametrize("n_iter", [1, 3])
+def test_the_first_averages_are_the_plain_mean(n_iter: int) -> None:
+    """With 0.8 after every one of these updates, since each is a pass: 1/(k+1) until k = 5."""
+    X = X_of(20)
+    seen = []
+    rbm = small(average=0.8, batch_size=20, n_chains=3, n_iter=n_iter)
+    rbm.set_params(callbacks=lambda rbm, epoch, metrics: seen.append(rbm._carried["W"].copy()))
+    rbm.fit(X)
+    # Float32 means of at most three: a few roundings.
+    np.testing.assert_allclose(rbm.components_.T, np.mean(seen, axis=0), rtol=0, atol=1e-7)
+    raw = small(batch_size=20, n_chains=3, n_iter=n_iter).fit(X)
+    np.testing.assert_array_equal(rbm._carried["W"].T, raw.components_)
+    np.testing.assert_array_equal(rbm._carried["c"], raw.intercept_hidden_)
+
+
+def test_the_average_is_the_model() -> None:
+    """What it computes, what metrics measure, and what copies without training have."""
+    X = X_of(300)
+    rbm = small(average=0.9, learning_rate=0.5).fit(X)
+    raw = small(learning_rate=0.5).fit(X)
+    assert np.abs(rbm.components_ - raw.components_).max() > 1e-3
+    np.testing.assert_array_equal(rbm.h_samples_, raw.h_samples_)
+    by_hand = small()
+    for name in ("components_", "intercept_visible_", "intercept_hidden_"):
+        setattr(by_hand, name, getattr(rbm, name))
+    by_hand.n_features_in_ = 20
+    np.testing.assert_array_equal(rbm.transform(X), by_hand.transform(X))
+    np.testing.assert_array_equal(rbm.free_energy(X), by_hand.free_energy(X))
+    assert rbm.history_["reconstruction_error"] != raw.history_["reconstruction_error"]
+    p = rbm.reconstruct(X)
+    # One draw of h a row against its mean: within a few per cent.
+    assert rbm.history_["reconstruction_error"][-1] == pytest.approx(np.mean((p - X) ** 2), rel=0.1)
+
+
+def test_partial_fits_equal_fit_with_averages() -> None:
+    """With as many chains as no pass shares: of ten, five updates would."""
+    X = X_of(60)
+    whole = small(average=0.95, n_iter=1, n_chains=7).fit(X)
+    parts = small(average=0.95, n_chains=7)
+    for begin in range(0, 60, 10):
+        parts.partial_fit(X[begin : begin + 10])
+    np.testing.assert_array_equal(parts.components_, whole.components_)
+    np.testing.assert_array_equal(parts._carried["counts"], [6, 3, 5])  # every second, from 1 on
+
+
+def test_averages_of_the_real_path() -> None:
+    X = np.random.default_rng(0).random((50, 20)).astype(F32)
+    for precision in ("auto", "float32"):
+        rbm = small(average=0.9, precision=precision, learning_rate=0.5).fit(X)
+        assert np.abs(rbm.components_ - rbm._carried["W"].T).max() > 1e-3
+        assert np.abs(rbm.components_ - rbm._carried["W"].T).max() < 1
+
+
+def test_layers_of_a_stack_take_the_options() -> None:
+    X = X_of(60)
+    layer = small(average=0.9, sparsity_target=0.2)
+    dbn = DBN((6, 5), rbm=layer, random_state=0).fit(X)
+    for rbm in dbn.rbms_:
+        assert {"W", "W_average", "h_activity"} <= rbm._carried.keys()
+        assert np.abs(rbm.components_ - rbm._carried["W"].T).max() > 0
+    # Trained by another algorithm, the top goes on from there.
+    dbn.fit_up_down(X, n_iter=1)
+    after = dbn.rbms_[-1].components_.copy()
+    dbn.partial_fit(X[:10])
+    assert np.abs(dbn.rbms_[-1].components_ - after).max() < 0.1
+    np.testing.assert_array_equal(dbn.rbms_[-1]._carried["counts"], [1, 1, 1])

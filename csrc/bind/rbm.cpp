@@ -186,6 +186,13 @@ void add_machine(py::module_& m) {
              py::arg("persistent"), py::arg("seed"), py::arg("step"), py::arg("dW"), py::arg("db"), py::arg("dc"));
 }
 
+// An array with a value for each of the weights.
+View<float> weights_like(PyTrainer& self, const py::array& values, const char* name) {
+    const auto view = matrix_view<float>(values, name);
+    require_shape(view, self.trainer.rbm().n_visible(), self.trainer.rbm().n_hidden(), name);
+    return view;
+}
+
 void add_trainer(py::module_& m) {
     py::class_<PyTrainer>(m, "Trainer")
         .def(py::init([](const py::array& w, const py::array& b, const py::array& c, const py::array& chains,
@@ -222,6 +229,19 @@ void add_trainer(py::module_& m) {
                 self.trainer.make_sparse({vector_view<float>(activity, n_hidden, "activity"), target, cost, decay});
             },
             py::arg("activity"), py::arg("target"), py::arg("cost"), py::arg("decay"), py::keep_alive<1, 2>())
+        .def(
+            "keep_averages",
+            [](PyTrainer& self, const py::array& w, const py::array& b, const py::array& c, const py::array& counts,
+               double decay) {
+                Averages averages;
+                averages.w = weights_like(self, w, "W");
+                averages.b = vector_view<float>(b, averages.w.rows, "b");
+                averages.c = vector_view<float>(c, averages.w.cols, "c");
+                averages.decay = decay;
+                self.trainer.keep_averages(averages, vector_view<std::int64_t>(counts, n_counts, "counts"));
+            },
+            py::arg("W"), py::arg("b"), py::arg("c"), py::arg("counts"), py::arg("decay"), py::keep_alive<1, 2>(),
+            py::keep_alive<1, 3>(), py::keep_alive<1, 4>(), py::keep_alive<1, 5>())
         .def_property_readonly("rows_done", [](const PyTrainer& self) { return self.trainer.rows_done(); })
         .def(
             "copy_visible_states",

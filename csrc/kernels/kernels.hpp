@@ -255,6 +255,8 @@ struct Kernels {
     // v −= decay·w, then w += v.
     void (*step_momentum_f32)(float* w, float* velocity, Index n, float decay);
     void (*step_adam_f32)(float* w, const float* gradient, float* first, float* second, Index n, const AdamRule& rule);
+    // average[i] += (w[i] − average[i])·rate
+    void (*average_f32)(const float* w, Index n, float rate, float* average);
     // sums[j] += m[r][j]² over the rows of m; and m[r][j] *= factor[j].
     void (*add_squares_f32)(View<const float> m, float* sums);
     void (*scale_columns_f32)(const float* factor, View<float> m);

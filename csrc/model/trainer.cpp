@@ -1,6 +1,7 @@
 #include "model/trainer.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace harmonium {
 namespace {
@@ -98,6 +99,8 @@ void Trainer::update(const UpdateRule& rule, double learning_rate, bool moves_we
     });
     if (diverged_) throw Diverged();
     if (moves_weights) cd_.clear_pending();
+    if (counts_) ++counts_[updates_made];
+    if (moves_weights && !averages_.w.empty()) average_parameters();
 }
 
 void Trainer::update_weights(const UpdateRule& rule, int share) {
@@ -214,6 +217,28 @@ void Trainer::add_sparsity(double rate, Index block, float* step) const {
         q = static_cast<float>(s.decay * static_cast<double>(q) + (1 - s.decay) * means[j]);
         step[j] += static_cast<float>(rate * s.cost * (s.target - static_cast<double>(q)));
     }
+}
+
+void Trainer::average_parameters() {
+    const double decay = averages_.decay;
+    // Not after every update: with 784 × 500 weights and ten rows it takes half as long as one.
+    const auto between = static_cast<std::int64_t>(std::clamp(std::nearbyint(0.1 / (1 - decay)), 1.0, 100.0));
+    const std::int64_t since = counts_[updates_made] - counts_[averaged_at], taken = counts_[averages_taken];
+    if (taken > 0 && since < between) return;
+    // At first the plain mean: a moving average would remember for long where training began.
+    const auto mean = 1 / static_cast<double>(taken + 1), moving = 1 - std::pow(decay, static_cast<double>(since));
+    const auto rate = static_cast<float>(std::max(mean, moving));
+    const Kernels& k = kernels();
+    const Parameters& p = rbm_.parameters();
+    const Shares& shares = cd_.shares();
+    shares.for_each([&](int share) {
+        const Range units = shares.units(share);
+        for (Index i = units.begin; i < units.end; ++i) k.average_f32(p.w.row(i), p.w.cols, rate, averages_.w.row(i));
+    });
+    k.average_f32(p.b, p.w.rows, rate, averages_.b);
+    k.average_f32(p.c, p.w.cols, rate, averages_.c);
+    ++counts_[averages_taken];
+    counts_[averaged_at] = counts_[updates_made];
 }
 
 void Trainer::update_biases(const UpdateRule& rule, Direction direction, Range units, const float* step) {

@@ -36,12 +36,27 @@ struct Sparsity {
     double target = 0, cost = 0, decay = 0;
 };
 
+// Numbers that updates carry beside arrays of their own.
+enum Count { updates_made, averages_taken, averaged_at, n_counts };
+
+// Moving averages of the parameters, whose weights fall by `decay` an update; null where there are none.
+struct Averages {
+    View<float> w;
+    float* b = nullptr;
+    float* c = nullptr;
+    double decay = 0;
+};
+
 class Trainer {
   public:
     Trainer(Parameters parameters, TrainingState state, TrainingOptions options, Precision precision, int n_threads);
 
     // Options of the update (docs/numerics.md, section 6), whose arrays are Python's too.
     void make_sparse(const Sparsity& sparsity) { sparsity_ = sparsity; }
+    void keep_averages(const Averages& averages, std::int64_t* counts) {
+        averages_ = averages;
+        counts_ = counts;
+    }
 
     // One update per minibatch of `batch_size` rows (the last may be shorter) over the whole of `data`, the
     // first with Gibbs step number `step`, at constant learning rate and momentum. Throws Diverged after the update
@@ -78,12 +93,16 @@ class Trainer {
     void update_visible_biases(const UpdateRule& rule, double learning_rate, int share);
     void update_hidden_biases(const UpdateRule& rule, double learning_rate, Index block);
     void add_sparsity(double rate, Index block, float* step) const;
+    // After an update that left W up to date.
+    void average_parameters();
     void update_biases(const UpdateRule& rule, Direction direction, Range units, const float* step);
 
     Rbm rbm_;
     TrainingState state_;
     TrainingOptions options_;
     Sparsity sparsity_;
+    Averages averages_;
+    std::int64_t* counts_ = nullptr;
     ContrastiveDivergence cd_;
     bool quantizes_;
     Index rows_done_ = 0;

@@ -157,12 +157,12 @@ def _rbm_of(parameters: Mapping[str, Any]) -> BernoulliRBM:
     return BernoulliRBM(**{name: _parameters_of(value) for name, value in parameters.items()})
 
 
-def _checked(arrays: Arrays, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def _checked(arrays: Arrays, name: str, shape: tuple[int, ...], kind: str = "f") -> np.ndarray:
     array = arrays[name]
-    if array.shape != shape or array.dtype.kind != "f":
+    if array.shape != shape or array.dtype.kind != kind:
         raise ValueError(
-            f"{name} is {array.dtype} of shape {array.shape} where floats of shape {shape} "
-            "were expected"
+            f"{name} is {array.dtype} of shape {array.shape} where "
+            f"{'floats' if kind == 'f' else 'integers'} of shape {shape} were expected"
         )
     return array
 
@@ -210,12 +210,6 @@ def _read_rbm(arrays: Arrays, header: Header, prefix: str) -> BernoulliRBM:
     has_velocity = prefix + "W_velocity" in arrays
     if has_velocity:
         shapes |= zip(_VELOCITIES, (W.shape, (n_visible,), (n_hidden,)), strict=True)
-    # Their names begin as those of what they belong to.
-    shape_of = {"W": W.shape, "b": (n_visible,), "c": (n_hidden,), "v": (n_visible,)}
-    shape_of |= {"h": (n_hidden,)}
-    begin = f"{prefix}carried."
-    carried = [name.removeprefix(begin) for name in arrays if name.startswith(begin)]
-    shapes |= {f"carried.{name}": shape_of[name[0]] for name in carried}
     read = {name: _checked(arrays, prefix + name, shape) for name, shape in shapes.items()}
     for name in _ARRAYS:
         setattr(rbm, name, read[name])
@@ -232,7 +226,14 @@ def _read_rbm(arrays: Arrays, header: Header, prefix: str) -> BernoulliRBM:
     if generator is not None:
         rbm._generator_state = generator | {"key": arrays[prefix + "generator"]}
     rbm._velocity = tuple(read[name] for name in _VELOCITIES) if has_velocity else None
-    rbm._carried = {name: read[f"carried.{name}"] for name in carried}
+    # By what their names begin with.
+    sizes = {"W": W.shape, "b": (n_visible,), "c": (n_hidden,), "v": (n_visible,)}
+    sizes |= {"h": (n_hidden,)}
+    begin, carried = f"{prefix}carried.", {}
+    for name in (name.removeprefix(begin) for name in arrays if name.startswith(begin)):
+        shape, kind = ((3,), "i") if name == "counts" else (sizes[name[0]], "f")
+        carried[name] = _checked(arrays, begin + name, shape, kind)
+    rbm._carried = carried
     return rbm
 
 

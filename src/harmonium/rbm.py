@@ -106,6 +106,11 @@ class BernoulliRBM(
     sparsity_decay : float, default=0.9
         In [0, 1): per update, q becomes sparsity_decay·q plus (1 - sparsity_decay) times the
         minibatch's mean. Not used without a target.
+    average : float, default=0.0
+        In [0, 1): with any other value than 0, the model is a moving average of the parameters
+        that training passes through, whose weights fall by this factor from update to update
+        (Polyak & Juditsky 1992): 0.999 remembers some thousand updates. At first it is their plain
+        mean. Training goes on from the parameters themselves, which are saved with the model.
     inputs : {"mean", "sample"}, default="mean"
         What values between 0 and 1 are to training: the mean activations of units, or ("sample")
         odds, by which every epoch draws bits afresh. Those take the binary path: twice as fast on
@@ -157,6 +162,7 @@ class BernoulliRBM(
     Tieleman (2008), Training restricted Boltzmann machines using approximations to the likelihood
     gradient.
     Lee, Ekanadham & Ng (2008), Sparse deep belief net model for visual area V2.
+    Polyak & Juditsky (1992), Acceleration of stochastic approximation by averaging.
 
     Examples
     --------
@@ -182,6 +188,7 @@ class BernoulliRBM(
         "algorithm",
         "n_gibbs_steps",
         "n_chains",
+        "average",
         "inputs",
         "shuffle",
         "init",
@@ -209,6 +216,7 @@ class BernoulliRBM(
         "l1": 0,
         "l2": 0,
         "sparsity_target": None,
+        "average": 0,
         "inputs": "mean",
         "shuffle": False,
         "init": "normal",
@@ -236,6 +244,7 @@ class BernoulliRBM(
         sparsity_target: float | None = None,
         sparsity_cost: float = 0.1,
         sparsity_decay: float = 0.9,
+        average: float = 0.0,
         inputs: str = "mean",
         shuffle: bool = False,
         init: str = "normal",
@@ -260,6 +269,7 @@ class BernoulliRBM(
         self.sparsity_target = sparsity_target
         self.sparsity_cost = sparsity_cost
         self.sparsity_decay = sparsity_decay
+        self.average = average
         self.inputs = inputs
         self.shuffle = shuffle
         self.init = init
@@ -467,9 +477,8 @@ class BernoulliRBM(
             ends = {"open_minimum": True, "open_maximum": True}
             check_real("sparsity_target", self.sparsity_target, minimum=0.0, maximum=1.0, **ends)
         check_real("sparsity_cost", self.sparsity_cost, minimum=0.0)
-        check_real(
-            "sparsity_decay", self.sparsity_decay, minimum=0.0, maximum=1.0, open_maximum=True
-        )
+        for name in ("sparsity_decay", "average"):
+            check_real(name, getattr(self, name), minimum=0.0, maximum=1.0, open_maximum=True)
         check_word("algorithm", self.algorithm, ("cd", "pcd"))
         check_word("inputs", self.inputs, ("mean", "sample"))
         check_word("init", self.init, ("normal", "data"))
@@ -498,6 +507,7 @@ class BernoulliRBM(
                 sparsity_target=float(self.sparsity_target or 0),
                 sparsity_cost=float(self.sparsity_cost),
                 sparsity_decay=float(self.sparsity_decay),
+                average=float(self.average),
             ),
         )
 
@@ -540,8 +550,13 @@ class BernoulliRBM(
         fresh: dict[str, Array] = {}
         if self.sparsity_target is not None:
             fresh["h_activity"] = np.full_like(arrays.c, self.sparsity_target)
-        carried = {name: before.get(name, array).copy() for name, array in fresh.items()}
-        return arrays._replace(**carried)
+        if self.average != 0:
+            fresh |= {f"{name}_average": getattr(arrays, name) for name in ("W", "b", "c")}
+            fresh["counts"] = np.zeros(3, np.int64)
+        carried = {name: before.get(name, array) for name, array in fresh.items()}
+        # Rows of whole cache lines, as W's are.
+        copies = {n: copy_in_lines(a) if a.ndim == 2 else a.copy() for n, a in carried.items()}
+        return arrays._replace(**copies)
 
     def _velocities(self, W: Float32) -> tuple[Float32 | None, Float32 | None, Float32 | None]:
         if not self._has_momentum:
@@ -556,6 +571,8 @@ class BernoulliRBM(
     def _state(self, dtype: Any = np.float32) -> RbmState:
         """Return the state that the fitted attributes hold, in arrays of its own."""
         W, b, c = self._parameters(dtype)
+        if "W" in self._carried:
+            W, b, c = (self._carried[name] for name in ("W", "b", "c"))
         velocities: tuple[Any, ...] = self._velocities(W)
         if self._has_momentum and self._velocity is not None:
             W_velocity, b_velocity, c_velocity = self._velocity
@@ -603,7 +620,8 @@ class BernoulliRBM(
 
     def _publish(self, state: RbmState, dtype: np.dtype[Any], engine: Engine) -> None:
         """Bring the fitted attributes up to date with a state."""
-        W, b, c, chains, *velocity = state.arrays[:7]
+        W, b, c = state.arrays.model
+        chains, *velocity = state.arrays[3:7]
         # Copies, because training goes on writing to its arrays; columns in memory order, as
         # scikit-learn has components_, which are W's rows as they are.
         self.components_ = np.array(W, dtype, order="C").T
@@ -620,8 +638,11 @@ class BernoulliRBM(
         rng = self._rng
         self._generator_state = None if rng is None else sequential.save_generator(rng)
         self._velocity = None if velocity[0] is None else tuple(velocity)  # type: ignore[arg-type]
-        others = list(state.arrays._asdict().items())[7:]
-        self._carried = {name: array for name, array in others if array is not None}
+        names: tuple[str, ...] = TrainingArrays._fields[7:]
+        if W is not state.arrays.W:  # the model is an average, from which training does not go on
+            names = ("W", "b", "c", *names)
+        carried = {name: getattr(state.arrays, name) for name in names}
+        self._carried = {name: array for name, array in carried.items() if array is not None}
 
     # ---- the machine ----
 

@@ -197,7 +197,7 @@ class RbmTraining(EpochLoop):
     def measure(self) -> dict[str, float]:
         if self.monitor is None:
             return {}
-        W, b, c = (array.astype(np.float32, copy=False) for array in self.state.arrays[:3])
+        W, b, c = (array.astype(np.float32, copy=False) for array in self.state.arrays.model)
         machine = self.engine.machine(W, b, c, self.plan.precision, self.plan.n_labels)
         return self.monitor.measure(machine, self.state.epoch)
 

@@ -142,6 +142,8 @@ class _CpuTrainer:
                 options.sparsity_cost,
                 options.sparsity_decay,
             )
+        if arrays.W_average is not None and arrays.counts is not None:
+            self._core.keep_averages(*arrays.model, arrays.counts, options.average)
 
     @property
     def rows_done(self) -> int:

@@ -60,7 +60,9 @@ class TrainingArrays(NamedTuple):
 
     float32 for a trainer; for a sequential one that, or float64. What follows the velocities
     belongs to options of the update (:class:`UpdateOptions`), and is None where they are off:
-    `h_activity` are the averages of p(h|v) that a sparsity target is compared with.
+    `h_activity` are the averages of p(h|v) that a sparsity target is compared with, `W_average`
+    and those after it averages of the parameters, and `counts` how many updates were made, how
+    often the parameters were averaged, and after which update last.
     """
 
     W: Array
@@ -71,17 +73,30 @@ class TrainingArrays(NamedTuple):
     b_velocity: Float32 | None = None
     c_velocity: Float32 | None = None
     h_activity: Float32 | None = None
+    W_average: Float32 | None = None
+    b_average: Float32 | None = None
+    c_average: Float32 | None = None
+    counts: NDArray[np.int64] | None = None
+
+    @property
+    def model(self) -> tuple[Array, Array, Array]:
+        """W, b and c of the model that is trained: their averages, where those are kept."""
+        if self.W_average is None or self.b_average is None or self.c_average is None:
+            return self.W, self.b, self.c
+        return self.W_average, self.b_average, self.c_average
 
 
 class UpdateOptions(NamedTuple):
     """How a gradient becomes an update (docs/numerics.md, section 6).
 
-    A sparsity target counts where there is an array `h_activity`.
+    A sparsity target counts where there is an array `h_activity`, `average`, the decay of weights
+    in a moving average, where there are `W_average`, `b_average`, `c_average` and `counts`.
     """
 
     sparsity_target: float = 0.0
     sparsity_cost: float = 0.0
     sparsity_decay: float = 0.0
+    average: float = 0.0
 
 
 class TrainingRule(NamedTuple):
