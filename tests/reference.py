@@ -459,6 +459,8 @@ class CDState:
     n_updates: int = 0
     pending: tuple[Pending, ...] = ()
     # Of options (section 6, "Options of the update"); None where they are off.
+    v_offset: Floats32 | None = None
+    h_offset: Floats32 | None = None
     h_activity: Floats32 | None = None
     W_average: Floats32 | None = None
     b_average: Floats32 | None = None
@@ -505,6 +507,35 @@ def _step(
     return x + velocity, velocity
 
 
+def _centered(
+    d: Floats32,
+    d_b: Floats32,
+    d_c: Floats32,
+    v_offset: Floats32,
+    h_offset: Floats32,
+    phases: Sequence[tuple[Bools, Ints, float]],
+) -> tuple[Floats32, Floats32, Floats32]:
+    """The steps of W, b and c with units counted from their offsets (section 6, "centering").
+
+    `phases` are the rows of both, v and P, with the learning rate and the sign that they have.
+    """
+    mu, la = (np.rint(a.astype(np.float64) * 2**15) / 2**15 for a in (v_offset, h_offset))
+    b, c = d_b.astype(np.float64), d_c.astype(np.float64)
+    along_h = np.zeros_like(b)  # dW la, from rows
+    along_v = np.zeros_like(c)  # dW^T mu
+    c_la = b_mu = 0.0
+    for v, P, rate in phases:
+        of_v, of_P = rate / len(v), rate / (len(v) * p_max(len(v)))
+        s, t = P @ la, v @ mu
+        along_h = along_h + (v.T @ s) * of_P
+        along_v = along_v + (P.T @ t) * of_P
+        c_la, b_mu = c_la + s.sum() * of_P, b_mu + t.sum() * of_v
+    d = d - mu.astype(F32)[:, None] * d_c - d_b[:, None] * la.astype(F32)
+    d_b = (b - ((along_h - mu * c_la) - b * (la @ la))).astype(F32)
+    d_c = (c - ((along_v - la * b_mu) - c * (mu @ mu))).astype(F32)
+    return d, d_b, d_c
+
+
 def updates_a_pass(
     n_visible: int, n_hidden: int, B: int, *, C: int, k: int, n_labels: int = 0, moves_all: bool
 ) -> int:
@@ -526,6 +557,7 @@ def cd_update(
     l1: float = 0.0,
     l2: float = 0.0,
     n_labels: int = 0,
+    offset_rate: float = 0.0,
     sparsity_target: float = 0.0,
     sparsity_cost: float = 0.0,
     sparsity_decay: float = 0.0,
@@ -568,6 +600,20 @@ def cd_update(
         P = update.v.T.astype(np.float64) @ update.P.astype(np.float64)
         A_pos = A_pos + P.astype(np.int32)
     d = _gradient(A_pos, B, A_neg, C, mean_of_fixed_point)
+    S_pos, S_neg = (P.sum(axis=0, dtype=np.int64) for P in (P_pos, P_neg))
+    d_c = _gradient(S_pos, B, S_neg, C, mean_of_fixed_point)
+    n_pos, n_neg = (v.sum(axis=0, dtype=np.int64) for v in (v_pos, v_neg))
+    d_b = _gradient(n_pos, B, n_neg, C, lambda n: F32(learning_rate / n))
+
+    offsets = state.v_offset, state.h_offset
+    if offsets[0] is not None:
+        means = n_pos / B, S_pos / np.float64(B * p_max(B))
+        offsets = tuple(
+            ((1 - offset_rate) * old.astype(np.float64) + offset_rate * mean).astype(F32)
+            for old, mean in zip(offsets, means, strict=True)
+        )
+        phases = (v_pos, P_pos, learning_rate), (v_neg, P_neg, -learning_rate)
+        d, d_b, d_c = _centered(d, d_b, d_c, *offsets, phases)
     if l2 != 0:
         d = d - W * F32(learning_rate * l2)
     if l1 != 0:
@@ -581,10 +627,6 @@ def cd_update(
         pending = (*pending, Pending(*rows, mean_of_fixed_point(B)))
 
     # 5. Biases.
-    S_pos, S_neg = (P.sum(axis=0, dtype=np.int64) for P in (P_pos, P_neg))
-    d_c = _gradient(S_pos, B, S_neg, C, mean_of_fixed_point)
-    n_pos, n_neg = (v.sum(axis=0, dtype=np.int64) for v in (v_pos, v_neg))
-    d_b = _gradient(n_pos, B, n_neg, C, lambda n: F32(learning_rate / n))
     q = state.h_activity
     if q is not None:
         mean = S_pos / np.float64(B * p_max(B))
@@ -615,6 +657,7 @@ def cd_update(
         h if persistent else None,
         state.n_updates + 1,
         pending,
+        *offsets,
         q,
         *averages,
         counts,
@@ -630,7 +673,8 @@ def cd_epoch(state: CDState, v: ArrayLike, batch_size: int, **rule: Any) -> list
         C=batch_size if state.h_chains is None else len(state.h_chains),
         k=rule.get("k", 1),
         n_labels=rule.get("n_labels", 0),
-        moves_all=any(rule.get(name, 0) for name in ("momentum", "l1", "l2")),
+        moves_all=any(rule.get(name, 0) for name in ("momentum", "l1", "l2"))
+        or state.v_offset is not None,
     )
     states = []
     for n, begin in enumerate(range(0, len(v), batch_size)):

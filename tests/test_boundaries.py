@@ -174,6 +174,11 @@ CALLS: dict[str, Call] = {
         lambda: [rows(), np.arange(N), 0, N, 2, 0, 0.1, 0.0],
         [ROWS, "in", INT, INT, INT, INT, REAL, REAL],
     ),
+    "Trainer.center": (
+        lambda: trainer().center,
+        lambda: [empty(V), empty(H), 0.01],
+        [OUT, OUT, REAL],
+    ),
     "Trainer.make_sparse": (
         lambda: trainer().make_sparse,
         lambda: [empty(H), 0.1, 1.0, 0.9],

@@ -56,6 +56,7 @@ RULES = {
     # Zero in the epoch that is saved: the velocity must still be there in the next.
     "momentum that waits": {"momentum": lambda epoch: 0.8 * (epoch >= 2)},
     "sparsity": {"sparsity_target": 0.2, "momentum": 0.5},
+    "centering": {"centering": True, "momentum": 0.5},
     "average": {"average": 0.7, "momentum": 0.5},
     "all": {"n_gibbs_steps": 2, "momentum": 0.8, "shuffle": True, "n_chains": 4, "init": "data"},
 }

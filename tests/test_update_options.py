@@ -41,6 +41,9 @@ class Recipe:
         h = random_bits(self.n_chains, n_hidden, seed=19) if self.n_chains else None
         state = ref.CDState.start(*random_model(n_visible, n_hidden, seed=21, scale=scale), h)
         carried: dict[str, Any] = {}
+        if "offset_rate" in self.options:
+            carried["v_offset"] = random_reals(1, n_visible, seed=20)[0]
+            carried["h_offset"] = random_reals(1, n_hidden, seed=21)[0]
         if "sparsity_target" in self.options:
             carried["h_activity"] = random_reals(1, n_hidden, seed=22)[0]
         if "average" in self.options:
@@ -100,6 +103,9 @@ RECIPES = [
     Recipe(SPARSE),
     Recipe(SPARSE, n_chains=6, k=2, momentum=0.8),
     Recipe(SPARSE, batch_size=2),
+    Recipe({"offset_rate": 0.1}),
+    Recipe({"offset_rate": 0.01}, n_chains=6, k=2, momentum=0.8, l1=1e-3, l2=1e-3),
+    Recipe({"offset_rate": 1.0} | SPARSE, batch_size=1, n_labels=10, learning_rate=0.05),
     Recipe({"average": 0.99}, batch_size=2),
     Recipe({"average": 0.5}, n_chains=6, k=2, momentum=0.8),
     Recipe({"average": 0.97} | SPARSE, l2=1e-3),
@@ -147,6 +153,117 @@ def test_calls_cut_anywhere_leave_the_same_bits(recipe: Recipe) -> None:
         parts.run(v, begin, min(size, 250 - begin))
     for name, array in whole.arrays._asdict().items():
         assert array is None or same_bits(array, getattr(parts.arrays, name)), name
+
+
+# ---- centring ----
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def centred_update(
+    W: np.ndarray,
+    b: np.ndarray,
+    c: np.ndarray,
+    phases: tuple[np.ndarray, np.ndarray],
+    offsets: tuple[np.ndarray, np.ndarray],
+) -> tuple[np.ndarray, ...]:
+    """The plain parameters after an update at learning rate 1, by the definition of centring.
+
+    The energy is -(v-mu)W(h-la) - (v-mu)b' - (h-la)c', whose parameters take steps along their
+    gradients; b = b' - W la and c = c' - W'mu are those of the same machine as it is stored.
+    """
+    mu, la = offsets
+    b_own, c_own = b + W @ la, c + W.T @ mu
+    p_of_phases = [sigmoid(v @ W + c) for v in phases]
+    for v, p, sign in zip(phases, p_of_phases, (1, -1), strict=True):
+        W = W + sign * (v - mu).T @ (p - la) / len(v)
+        b_own, c_own = b_own + sign * (v - mu).mean(axis=0), c_own + sign * (p - la).mean(axis=0)
+    return W, b_own - W @ la, c_own - W.T @ mu
+
+
+def flipped(
+    W: np.ndarray, b: np.ndarray, c: np.ndarray, v_flip: np.ndarray, h_flip: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """The same machine where 0 and 1 of some units have changed places (Cho et al. 2011)."""
+    v_sign, h_sign = 1.0 - 2 * v_flip, 1.0 - 2 * h_flip
+    return v_sign[:, None] * W * h_sign, v_sign * (b + W @ h_flip), h_sign * (c + W.T @ v_flip)
+
+
+@pytest.mark.parametrize("offsets", ["of data", "halves", "zeros and ones"])
+@pytest.mark.parametrize("real", [False, True], ids=["bits", "reals"])
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+@pytest.mark.parametrize("n_rows", [12, 300])
+def test_a_centred_update_is_one_of_the_machine_with_flipped_bits(
+    precision: Any, real: bool, offsets: str, n_rows: int
+) -> None:
+    """Of 300 rows no thread has a share: they are dealt otherwise."""
+    recipe = Recipe({"offset_rate": 0.0}, n_rows, 9, learning_rate=1.0, precision=precision)
+    v = random_reals(n_rows, 70, seed=30) if real else random_bits(n_rows, 70, seed=30)
+    state = recipe.start(70, 67, scale=0.1)
+    rng = np.random.default_rng(31)
+    mu, la = ((rng.random(n) * 8).round().astype(F32) / 8 for n in (70, 67))
+    if offsets == "halves":
+        mu, la = mu * 0 + F32(0.5), la * 0 + F32(0.5)
+    elif offsets == "zeros and ones":
+        mu, la = mu.round(), la.round()
+    training = Training(replace(state, v_offset=mu, h_offset=la), recipe).run(v)
+    got = training.arrays[:3]
+    words = np.zeros((9, 2), "u8")
+    training.trainer.copy_visible_states(words)
+    v_neg = np.unpackbits(words.view("u1"), axis=1, bitorder="little")[:, :70].astype(float)
+    v_flip, h_flip = rng.random(70) < 0.5, rng.random(67) < 0.5
+    if offsets == "zeros and ones":  # those that are one flipped, the plain gradient is left
+        v_flip, h_flip = mu == 1, la == 1
+
+    other = flipped(state.W, state.b, state.c, v_flip, h_flip)
+    phases = tuple(np.where(v_flip, 1 - rows, rows) for rows in (v.astype(float), v_neg))
+    others_offsets = np.where(v_flip, 1 - mu, mu), np.where(h_flip, 1 - la, la)
+    if offsets == "zeros and ones":
+        assert not np.any(np.concatenate(others_offsets))
+    there = centred_update(*other, phases, others_offsets)
+    expected = flipped(*there, v_flip, h_flip)
+    # 16-bit weights of at most 0.5 move a probability by at most 70 * 2^-17 and its integer by
+    # 2^-16 more; sums with the offsets have some 70 such terms of both signs.
+    tolerance = 2e-3 if precision == "auto" else 3e-5
+    for ours, theirs in zip(got, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
+    changes = [np.abs(x - getattr(state, n)).max() for x, n in zip(expected, "Wbc", strict=True)]
+    assert min(changes) > 20 * tolerance
+
+
+def test_offsets_follow_the_data() -> None:
+    X = random_bits(200, 20, seed=32, p=0.3)
+    X[:, 0] = True
+    rbm = small(centering=True, offset_rate=0.05, n_iter=0).fit(X)
+    np.testing.assert_array_equal(rbm._carried["v_offset"], X.mean(axis=0).astype(F32))
+    np.testing.assert_array_equal(rbm._carried["h_offset"], np.full(7, 0.5, F32))
+    rbm = small(centering=True, offset_rate=0.05, n_iter=20).fit(X)
+    # A moving average over some twenty minibatches of ten: standard deviation 0.46 / sqrt(400).
+    np.testing.assert_allclose(rbm._carried["v_offset"], X.mean(axis=0), rtol=0, atol=0.1)
+    np.testing.assert_allclose(rbm._carried["h_offset"], rbm.transform(X).mean(0), atol=0.1)
+
+
+def test_partial_fit_begins_to_centre_with_its_rows() -> None:
+    X = random_bits(50, 20, seed=33)
+    rbm = small().fit(X).set_params(centering=True, offset_rate=0.0)
+    rbm.partial_fit(X[:10])
+    np.testing.assert_array_equal(rbm._carried["v_offset"], X[:10].mean(axis=0).astype(F32))
+
+
+def test_inverted_data_are_learnt_as_well() -> None:
+    """What centring is for: rows that are mostly ones are as easy as rows that are mostly zeros."""
+    rng = np.random.default_rng(0)
+    patterns = rng.random((6, 30)) < 0.2
+    X = patterns[rng.integers(6, size=600)] ^ (rng.random((600, 30)) < 0.02)
+    scores = {}
+    for centering in (False, True):
+        for name, rows in (("zeros", X), ("ones", ~X)):
+            rbm = small(n_components=12, centering=centering, n_iter=10)
+            scores[centering, name] = rbm.fit(rows).score(rows)
+    assert scores[True, "ones"] > scores[False, "ones"] + 2
+    assert scores[True, "ones"] == pytest.approx(scores[True, "zeros"], abs=1.0)
 
 
 # ---- sparsity ----

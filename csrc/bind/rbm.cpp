@@ -223,6 +223,14 @@ void add_trainer(py::module_& m) {
              py::keep_alive<1, 3>(), py::keep_alive<1, 4>(), py::keep_alive<1, 5>(), py::keep_alive<1, 6>(),
              py::keep_alive<1, 7>(), py::keep_alive<1, 8>())
         .def(
+            "center",
+            [](PyTrainer& self, const py::array& v_offset, const py::array& h_offset, double rate) {
+                const Rbm& rbm = self.trainer.rbm();
+                self.trainer.center(vector_view<float>(v_offset, rbm.n_visible(), "v_offset"),
+                                    vector_view<float>(h_offset, rbm.n_hidden(), "h_offset"), rate);
+            },
+            py::arg("v_offset"), py::arg("h_offset"), py::arg("rate"), py::keep_alive<1, 2>(), py::keep_alive<1, 3>())
+        .def(
             "make_sparse",
             [](PyTrainer& self, const py::array& activity, double target, double cost, double decay) {
                 const Index n_hidden = self.trainer.rbm().n_hidden();

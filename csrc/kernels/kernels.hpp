@@ -60,9 +60,10 @@ struct UpdateRule {
     float l1 = 0;  // ε·λ₁
     float l2 = 0;  // ε·λ₂
     bool use_momentum = false;
+    bool is_centered = false;
 
     // Weights without a step too.
-    bool moves_all() const { return use_momentum || l1 != 0 || l2 != 0; }
+    bool moves_all() const { return use_momentum || is_centered || l1 != 0 || l2 != 0; }
 };
 
 // Where some of W lies, up to eight rows of any number of blocks of columns, and where what is rounded of it goes;
@@ -73,6 +74,9 @@ struct UpdateTile {
     float* velocity;  // null without momentum
     Index velocity_stride;
     const float* gradient;  // the step d before decay: [block][8][64]
+    // With a centred gradient: what is taken from it, row_offset·col_step and row_step·col_offset.
+    const float *row_offset, *row_step;
+    const float *col_offset, *col_step;
     Index rows;  // 1 … 8
     std::uint32_t moving;  // a bit for each that has a step; for all of them where the rule moves all
     Index cols;  // 1 or more; they end in the last block

@@ -56,6 +56,12 @@ class ContrastiveDivergence {
     // W has taken them.
     void clear_pending() { pending_.clear(); }
     const Shares& shares() const { return shares_; }
+    const Phase& positive() const { return positive_; }
+    const Phase& negative() const { return negative_; }
+    Index hidden_blocks() const { return ceil_div(n_hidden_, block_width); }
+    Range hidden_units(Index block) const {
+        return {block * block_width, std::min((block + 1) * block_width, n_hidden_)};
+    }
 
   private:
     void run_by_shares(Rbm& rbm, const Batch& data, View<std::uint64_t> chains, const CdOptions& options);

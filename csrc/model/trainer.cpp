@@ -54,8 +54,8 @@ void Trainer::run(const Batch& data, Index batch_size, std::uint64_t step, doubl
 }
 
 Index Trainer::updates_a_pass(const Rows& data, Index batch_size) const {
-    // Decay and momentum move all weights in every update.
-    if (!state_.w_velocity.empty() || options_.l1 != 0 || options_.l2 != 0) return 1;
+    // All weights move in every update.
+    if (centering_.is_on() || !state_.w_velocity.empty() || options_.l1 != 0 || options_.l2 != 0) return 1;
     if (options_.persistent && state_.chains.rows != batch_size) return 1;
     return cd_.updates_a_pass(rbm_, data, batch_size, options_.n_gibbs_steps);
 }
@@ -76,6 +76,7 @@ UpdateRule Trainer::rule_of(double learning_rate, double momentum) const {
     rule.l1 = static_cast<float>(learning_rate * options_.l1);
     rule.l2 = static_cast<float>(learning_rate * options_.l2);
     rule.use_momentum = !state_.w_velocity.empty();
+    rule.is_centered = centering_.is_on();
     return rule;
 }
 
@@ -85,6 +86,7 @@ void Trainer::update(const UpdateRule& rule, double learning_rate, bool moves_we
     const Index blocks = padded_hidden_ / block_width;
     if (moves_weights) {
         cd_.begin_weight_steps(learning_rate, rbm_.n_threads());
+        if (centering_.is_on()) begin_centering(learning_rate);
         share_max_.reserve(shares.count() * padded_hidden_);
         shares.for_each([&](int share) { update_weights(rule, share); });
         if (diverged_) throw Diverged();
@@ -101,6 +103,12 @@ void Trainer::update(const UpdateRule& rule, double learning_rate, bool moves_we
     if (moves_weights) cd_.clear_pending();
     if (counts_) ++counts_[updates_made];
     if (moves_weights && !averages_.w.empty()) average_parameters();
+}
+
+void Trainer::begin_centering(double rate) {
+    centering_.begin(cd_, rbm_.n_visible(), rbm_.n_hidden());
+    cd_.shares().for_each([&](int share) { centering_.take_share(cd_, rate, share); });
+    centering_.put_together(cd_, rate);
 }
 
 void Trainer::update_weights(const UpdateRule& rule, int share) {
@@ -150,6 +158,12 @@ void Trainer::update_line(const UpdateRule& rule, int share, Range units) {
             tile.rows = last - first;
             tile.moving = moving[e];
             tile.row_max = row_max + row;
+            if (rule.is_centered) {
+                tile.row_offset = centering_.visible_offset() + first;
+                tile.row_step = centering_.visible_step() + first;
+                tile.col_offset = centering_.hidden_offset() + j0;
+                tile.col_step = centering_.hidden_step() + j0;
+            }
             if (quantizes_) {
                 // With the scales of before; where a maximum has moved past one, that row or column is done again.
                 tile.up = up->block(block) + first * block_width;
@@ -195,13 +209,19 @@ void Trainer::follow_column_scales(Index block) {
 void Trainer::update_visible_biases(const UpdateRule& rule, double learning_rate, int share) {
     const Range units = cd_.shares().units(share);
     float* step = b_step_.data() + units.begin;
-    cd_.visible_bias_step(learning_rate, share, step);
+    if (centering_.is_on())
+        centering_.visible_bias_step(cd_, share, step);
+    else
+        cd_.visible_bias_step(learning_rate, share, step);
     update_biases(rule, Direction::down, units, step);
 }
 
 void Trainer::update_hidden_biases(const UpdateRule& rule, double learning_rate, Index block) {
     float step[block_width];
-    cd_.hidden_bias_step(learning_rate, block, step);
+    if (centering_.is_on())
+        centering_.hidden_bias_step(cd_, block, step);
+    else
+        cd_.hidden_bias_step(learning_rate, block, step);
     if (sparsity_.activity) add_sparsity(learning_rate, block, step);
     const Index j0 = block * block_width;
     update_biases(rule, Direction::up, {j0, std::min(j0 + block_width, rbm_.n_hidden())}, step);

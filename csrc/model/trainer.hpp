@@ -4,7 +4,7 @@
 #include <atomic>
 #include <stdexcept>
 
-#include "model/cd.hpp"
+#include "model/centering.hpp"
 
 namespace harmonium {
 
@@ -52,6 +52,9 @@ class Trainer {
     Trainer(Parameters parameters, TrainingState state, TrainingOptions options, Precision precision, int n_threads);
 
     // Options of the update (docs/numerics.md, section 6), whose arrays are Python's too.
+    void center(float* visible_offset, float* hidden_offset, double rate) {
+        centering_ = Centering(visible_offset, hidden_offset, rate);
+    }
     void make_sparse(const Sparsity& sparsity) { sparsity_ = sparsity; }
     void keep_averages(const Averages& averages, std::int64_t* counts) {
         averages_ = averages;
@@ -84,6 +87,7 @@ class Trainer {
     UpdateRule rule_of(double learning_rate, double momentum) const;
     // Of the biases; and of the weights, by this update and those pending.
     void update(const UpdateRule& rule, double learning_rate, bool moves_weights);
+    void begin_centering(double rate);
     void update_weights(const UpdateRule& rule, int share);
     // Of as many units as share the lines of the transposed copy.
     void update_line(const UpdateRule& rule, int share, Range units);
@@ -100,6 +104,7 @@ class Trainer {
     Rbm rbm_;
     TrainingState state_;
     TrainingOptions options_;
+    Centering centering_;
     Sparsity sparsity_;
     Averages averages_;
     std::int64_t* counts_ = nullptr;

@@ -135,6 +135,8 @@ class _CpuTrainer:
     ) -> None:
         self._core = _core.Trainer(*arrays[:7], *rule[:6], precision, n_threads)
         options = rule.options
+        if arrays.v_offset is not None and arrays.h_offset is not None:
+            self._core.center(arrays.v_offset, arrays.h_offset, options.offset_rate)
         if arrays.h_activity is not None:
             self._core.make_sparse(
                 arrays.h_activity,

@@ -59,10 +59,7 @@ class TrainingArrays(NamedTuple):
     """What training changes, in place: parameters, chains, and velocities if there is momentum.
 
     float32 for a trainer; for a sequential one that, or float64. What follows the velocities
-    belongs to options of the update (:class:`UpdateOptions`), and is None where they are off:
-    `h_activity` are the averages of p(h|v) that a sparsity target is compared with, `W_average`
-    and those after it averages of the parameters, and `counts` how many updates were made, how
-    often the parameters were averaged, and after which update last.
+    belongs to options of the update (:class:`UpdateOptions`), and is None where they are off.
     """
 
     W: Array
@@ -72,10 +69,16 @@ class TrainingArrays(NamedTuple):
     W_velocity: Float32 | None = None
     b_velocity: Float32 | None = None
     c_velocity: Float32 | None = None
+    # Centring: what is taken from the units.
+    v_offset: Float32 | None = None
+    h_offset: Float32 | None = None
+    # Sparsity: averages of p(h|v).
     h_activity: Float32 | None = None
+    # Averages of the parameters.
     W_average: Float32 | None = None
     b_average: Float32 | None = None
     c_average: Float32 | None = None
+    # Updates made, averages taken, and the update after which the last was.
     counts: NDArray[np.int64] | None = None
 
     @property
@@ -89,14 +92,14 @@ class TrainingArrays(NamedTuple):
 class UpdateOptions(NamedTuple):
     """How a gradient becomes an update (docs/numerics.md, section 6).
 
-    A sparsity target counts where there is an array `h_activity`, `average`, the decay of weights
-    in a moving average, where there are `W_average`, `b_average`, `c_average` and `counts`.
+    Each counts where there are the arrays that it needs.
     """
 
+    offset_rate: float = 0.0  # by which offsets follow the data
     sparsity_target: float = 0.0
     sparsity_cost: float = 0.0
     sparsity_decay: float = 0.0
-    average: float = 0.0
+    average: float = 0.0  # decay of weights in the average of parameters
 
 
 class TrainingRule(NamedTuple):
