@@ -459,6 +459,10 @@ class CDState:
     n_updates: int = 0
     pending: tuple[Pending, ...] = ()
     # Of options (section 6, "Options of the update"); None where they are off.
+    W_square: Floats32 | None = None
+    b_square: Floats32 | None = None
+    c_square: Floats32 | None = None
+    n_squares: NDArray[np.int64] | None = None  # updates that the squares have seen
     v_offset: Floats32 | None = None
     h_offset: Floats32 | None = None
     h_activity: Floats32 | None = None
@@ -557,6 +561,10 @@ def cd_update(
     l1: float = 0.0,
     l2: float = 0.0,
     n_labels: int = 0,
+    solver: str = "sgd",
+    beta_1: float = 0.0,
+    beta_2: float = 0.0,
+    epsilon: float = 0.0,
     offset_rate: float = 0.0,
     sparsity_target: float = 0.0,
     sparsity_cost: float = 0.0,
@@ -570,6 +578,7 @@ def cd_update(
     Options of the update are on where the state has something for them.
     """
     W, b, c = state.W + F32(0), state.b, state.c  # no weight is -0
+    full_rate, learning_rate = learning_rate, learning_rate if solver == "sgd" else 1.0
     v_pos = np.asarray(v_pos, dtype=bool)
     persistent = state.h_chains is not None
     first = state.n_updates * k  # section 2: update n has the Gibbs steps n k ... n k + k - 1
@@ -618,7 +627,23 @@ def cd_update(
         d = d - W * F32(learning_rate * l2)
     if l1 != 0:
         d = d - np.sign(W) * F32(learning_rate * l1)
-    W_new, velocity_W = _step(W, state.velocity_W, d, momentum)
+
+    def step(
+        x: Floats32, first: Floats32, square: Floats32 | None, d: Floats32
+    ) -> tuple[Floats32, Floats32, Floats32 | None]:
+        if square is None:
+            return *_step(x, first, d, momentum), None
+        beta, rest = F32(beta_2), F32(1 - beta_2)
+        square = beta * square + rest * (d * d)
+        if solver == "rmsprop":
+            return x + F32(full_rate) * d / (np.sqrt(square) + F32(epsilon)), first, square
+        first = F32(beta_1) * first + F32(1 - beta_1) * d
+        t = float(state.n_squares[0] + 1)
+        root = np.sqrt(1 - beta_2**t)
+        a, e = F32(full_rate * (root / (1 - beta_1**t))), F32(epsilon * root)
+        return x + a * first / (np.sqrt(square) + e), first, square
+
+    W_new, velocity_W, W_square = step(W, state.velocity_W, state.W_square, d)
     if moves_W:
         pending = ()
     else:
@@ -634,8 +659,8 @@ def cd_update(
         d_c = d_c + (
             learning_rate * sparsity_cost * (sparsity_target - q.astype(np.float64))
         ).astype(F32)
-    b_new, velocity_b = _step(b, state.velocity_b, d_b, momentum)
-    c_new, velocity_c = _step(c, state.velocity_c, d_c, momentum)
+    b_new, velocity_b, b_square = step(b, state.velocity_b, state.b_square, d_b)
+    c_new, velocity_c, c_square = step(c, state.velocity_c, state.c_square, d_c)
 
     counts, averages = state.counts, (state.W_average, state.b_average, state.c_average)
     if counts is not None:
@@ -657,6 +682,10 @@ def cd_update(
         h if persistent else None,
         state.n_updates + 1,
         pending,
+        W_square,
+        b_square,
+        c_square,
+        None if W_square is None else state.n_squares + 1,
         *offsets,
         q,
         *averages,
@@ -674,7 +703,8 @@ def cd_epoch(state: CDState, v: ArrayLike, batch_size: int, **rule: Any) -> list
         k=rule.get("k", 1),
         n_labels=rule.get("n_labels", 0),
         moves_all=any(rule.get(name, 0) for name in ("momentum", "l1", "l2"))
-        or state.v_offset is not None,
+        or state.v_offset is not None
+        or state.W_square is not None,
     )
     states = []
     for n, begin in enumerate(range(0, len(v), batch_size)):

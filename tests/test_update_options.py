@@ -36,11 +36,20 @@ class Recipe:
         rest = {k: v for k, v in vars(self).items() if k != "options" and v != vars(Recipe())[k]}
         return " ".join(f"{name}={value}" for name, value in (self.options | rest).items())
 
+    @property
+    def has_velocity(self) -> bool:
+        return self.momentum != 0 or self.options.get("solver") == "adam"
+
     def start(self, n_visible: int, n_hidden: int, scale: float = 0.1) -> ref.CDState:
         """A state in which everything that an option may carry is something."""
         h = random_bits(self.n_chains, n_hidden, seed=19) if self.n_chains else None
         state = ref.CDState.start(*random_model(n_visible, n_hidden, seed=21, scale=scale), h)
         carried: dict[str, Any] = {}
+        if "solver" in self.options:
+            # Adam's corrections are large at first, so the squares have to be, too.
+            squares = [np.square(a) for a in random_model(n_visible, n_hidden, seed=24, scale=0.1)]
+            carried |= zip(("W_square", "b_square", "c_square"), squares, strict=True)
+            carried["n_squares"] = np.array([3])
         if "offset_rate" in self.options:
             carried["v_offset"] = random_reals(1, n_visible, seed=20)[0]
             carried["h_offset"] = random_reals(1, n_hidden, seed=21)[0]
@@ -69,13 +78,16 @@ class Training:
         persistent = state.h_chains is not None
         n_words = -(-state.W.shape[1] // 64)
         chains = packed(state.h_chains) if persistent else np.zeros((r.batch_size, n_words), "u8")
-        velocities = (state.velocity_W, state.velocity_b, state.velocity_c)
-        arrays = [state.W, state.b, state.c, chains, *(velocities if r.momentum else [None] * 3)]
+        velocities = [state.velocity_W, state.velocity_b, state.velocity_c]
+        if not r.has_velocity:
+            velocities = [None] * 3
+        arrays = [state.W, state.b, state.c, chains, *velocities]
         arrays += [getattr(state, name) for name in CARRIED]
         self.arrays = TrainingArrays(*(None if a is None else a.copy() for a in arrays))
         self.engine = get_engine(n_threads=r.n_threads)
         rule = TrainingRule(r.k, persistent, r.l1, r.l2, r.seed, r.n_labels)
-        rule = rule._replace(options=UpdateOptions(**r.options))
+        options = {name: value for name, value in r.options.items() if name != "solver"}
+        rule = rule._replace(options=UpdateOptions(**options))
         self.trainer = self.engine.trainer(self.arrays, rule, r.precision)
         self.step = 0
 
@@ -89,7 +101,7 @@ class Training:
 
     def assert_equals(self, state: ref.CDState) -> None:
         expected = {name: getattr(state, name) for name in ("W", "b", "c", *CARRIED)}
-        if self.recipe.momentum:
+        if self.recipe.has_velocity:
             expected |= {f"{name}_velocity": getattr(state, f"velocity_{name}") for name in "Wbc"}
         for name, array in expected.items():
             got = getattr(self.arrays, name)
@@ -97,6 +109,8 @@ class Training:
             assert got is None or same_bits(np.ascontiguousarray(got), array), name
 
 
+ADAM = {"solver": "adam", "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-8}
+RMSPROP = {"solver": "rmsprop", "beta_2": 0.95, "epsilon": 1e-6}
 SPARSE = {"sparsity_target": 0.1, "sparsity_cost": 2.0, "sparsity_decay": 0.8}
 
 RECIPES = [
@@ -106,6 +120,12 @@ RECIPES = [
     Recipe({"offset_rate": 0.1}),
     Recipe({"offset_rate": 0.01}, n_chains=6, k=2, momentum=0.8, l1=1e-3, l2=1e-3),
     Recipe({"offset_rate": 1.0} | SPARSE, batch_size=1, n_labels=10, learning_rate=0.05),
+    Recipe(ADAM, learning_rate=0.02),
+    Recipe(
+        ADAM | SPARSE | {"offset_rate": 0.1}, n_chains=6, k=2, l1=1e-3, l2=1e-3, learning_rate=0.02
+    ),
+    Recipe(RMSPROP, n_chains=10, learning_rate=0.01),
+    Recipe(RMSPROP | {"average": 0.9}, l2=0.01, batch_size=3, learning_rate=0.01),
     Recipe({"average": 0.99}, batch_size=2),
     Recipe({"average": 0.5}, n_chains=6, k=2, momentum=0.8),
     Recipe({"average": 0.97} | SPARSE, l2=1e-3),
@@ -264,6 +284,84 @@ def test_inverted_data_are_learnt_as_well() -> None:
             scores[centering, name] = rbm.fit(rows).score(rows)
     assert scores[True, "ones"] > scores[False, "ones"] + 2
     assert scores[True, "ones"] == pytest.approx(scores[True, "zeros"], abs=1.0)
+
+
+# ---- Adam and RMSprop ----
+
+
+class FromPyTorch:
+    """A PyTorch optimiser on copies of W, b and c, told the gradients of CD in float64."""
+
+    def __init__(self, kind: str, state: ref.CDState, **options: Any) -> None:
+        torch = pytest.importorskip("torch")
+        self.tensors = [torch.tensor(a.astype(float)) for a in (state.W, state.b, state.c)]
+        self.optimizer = getattr(torch.optim, kind)(self.tensors, maximize=True, **options)
+        self.torch = torch
+
+    def update(self, v: np.ndarray, v_neg: np.ndarray) -> list[np.ndarray]:
+        W, b, c = (tensor.numpy() for tensor in self.tensors)
+        zeros = np.zeros(len(b)), np.zeros(len(c))
+        after = centred_update(W, b, c, (v.astype(float), v_neg), zeros)
+        for tensor, new in zip(self.tensors, after, strict=True):
+            tensor.grad = self.torch.tensor(new) - tensor
+        self.optimizer.step()
+        return [tensor.numpy() for tensor in self.tensors]
+
+
+@pytest.mark.parametrize(
+    "kind, theirs, options, ours",
+    [
+        ("Adam", {"betas": (0.8, 0.95), "eps": 1e-3}, {"beta_1": 0.8, "beta_2": 0.95}, "adam"),
+        ("RMSprop", {"alpha": 0.95, "eps": 1e-3}, {"beta_2": 0.95}, "rmsprop"),
+    ],
+)
+@pytest.mark.parametrize("real", [False, True], ids=["bits", "reals"])
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_solvers_are_those_of_pytorch(
+    kind: str, theirs: Any, options: Any, ours: str, real: bool, precision: Any
+) -> None:
+    """An epsilon of 0.001, as gradients of zero have no direction."""
+    options = {"solver": ours, "epsilon": 1e-3, **options}
+    recipe = Recipe(options, 20, 6, learning_rate=0.01, precision=precision)
+    v = random_reals(100, 45, seed=34) if real else random_bits(100, 45, seed=34)
+    state = recipe.start(45, 37)
+    for name in ("W_square", "b_square", "c_square", "n_squares"):
+        state = replace(state, **{name: getattr(state, name) * 0})
+    training = Training(state, recipe)
+    theirs = FromPyTorch(kind, state, lr=0.01, **theirs)
+    for begin in range(0, 100, 20):
+        training.run(v, begin, 20)
+        words = np.zeros((6, 1), "u8")
+        training.trainer.copy_visible_states(words)
+        v_neg = np.unpackbits(words.view("u1"), axis=1, bitorder="little")[:, :45].astype(float)
+        expected = theirs.update(v[begin : begin + 20], v_neg)
+        # Fixed point moves a gradient by at most 2e-5, 16-bit weights by less, and a step by that
+        # over epsilon; but where the gradient is so small there are few such weights.
+        for got, array in zip(training.arrays[:3], expected, strict=True):
+            difference = np.abs(got - array)
+            assert difference.max() < 2e-3
+            assert difference.mean() < 2e-5
+    assert np.abs(training.arrays.W - state.W).mean() > 0.005
+
+
+@pytest.mark.parametrize("solver", ["adam", "rmsprop"])
+@pytest.mark.parametrize("momentum", [0.5, lambda epoch: 0.0])
+def test_solvers_take_no_momentum(solver: str, momentum: Any) -> None:
+    with pytest.raises(ValueError, match=f"momentum must be 0 with solver='{solver}'.*got"):
+        small(solver=solver, momentum=momentum).fit(X_of(20))
+
+
+def test_a_change_of_solver_begins_with_averages_of_its_own() -> None:
+    """A velocity is no average of gradients."""
+    X = X_of(40)
+    rbm = small(momentum=0.5).fit(X).set_params(momentum=0, solver="adam", learning_rate=0.01)
+    other = small(solver="adam", learning_rate=0.01, n_iter=0).fit(X)
+    for name in ("components_", "intercept_visible_", "intercept_hidden_", "h_samples_", "_seed"):
+        setattr(other, name, getattr(rbm, name))
+    other._gibbs_steps = rbm._gibbs_steps
+    rbm.partial_fit(X[:10]).partial_fit(X[10:20])
+    other.partial_fit(X[:10]).partial_fit(X[10:20])
+    np.testing.assert_array_equal(rbm.components_, other.components_)
 
 
 # ---- sparsity ----

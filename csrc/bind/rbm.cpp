@@ -231,6 +231,23 @@ void add_trainer(py::module_& m) {
             },
             py::arg("v_offset"), py::arg("h_offset"), py::arg("rate"), py::keep_alive<1, 2>(), py::keep_alive<1, 3>())
         .def(
+            "adapt",
+            [](PyTrainer& self, const py::array& w_square, const py::array& b_square, const py::array& c_square,
+               const py::array& updates, double beta_1, double beta_2, double epsilon) {
+                Adaptation adaptation;
+                adaptation.w_square = weights_like(self, w_square, "W_square");
+                adaptation.b_square = vector_view<float>(b_square, adaptation.w_square.rows, "b_square");
+                adaptation.c_square = vector_view<float>(c_square, adaptation.w_square.cols, "c_square");
+                adaptation.updates = vector_view<std::int64_t>(updates, 1, "updates");
+                adaptation.beta_1 = beta_1;
+                adaptation.beta_2 = beta_2;
+                adaptation.epsilon = epsilon;
+                self.trainer.adapt(adaptation);
+            },
+            py::arg("W_square"), py::arg("b_square"), py::arg("c_square"), py::arg("updates"), py::arg("beta_1"),
+            py::arg("beta_2"), py::arg("epsilon"), py::keep_alive<1, 2>(), py::keep_alive<1, 3>(),
+            py::keep_alive<1, 4>(), py::keep_alive<1, 5>())
+        .def(
             "make_sparse",
             [](PyTrainer& self, const py::array& activity, double target, double cost, double decay) {
                 const Index n_hidden = self.trainer.rbm().n_hidden();

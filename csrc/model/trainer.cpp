@@ -35,7 +35,8 @@ Trainer::Trainer(Parameters parameters, TrainingState state, TrainingOptions opt
 
 void Trainer::run(const Batch& data, Index batch_size, std::uint64_t step, double learning_rate, double momentum) {
     const auto n_steps = static_cast<std::uint64_t>(options_.n_gibbs_steps);
-    const UpdateRule rule = rule_of(learning_rate, momentum);
+    // With steps that adapt the rate is theirs, and the gradient's is 1.
+    const double rate = adaptation_.is_on() ? 1 : learning_rate;
     const Index together = updates_a_pass(data.rows, batch_size);
     cd_.clear_pending();  // of a call that an error ended
     for (Index begin = 0; begin < data.count; begin += batch_size, step += n_steps) {
@@ -48,14 +49,14 @@ void Trainer::run(const Batch& data, Index batch_size, std::uint64_t step, doubl
         cd_.run(rbm_, batch, chains,
                 {options_.n_gibbs_steps, options_.persistent, options_.seed, step, with, learning_rate});
         const bool last = begin + 2 * batch_size > data.count;  // that is alike
-        update(rule, learning_rate, with == 1 || cd_.pending() == with || last);
+        update(rule_of(learning_rate, momentum), rate, with == 1 || cd_.pending() == with || last);
         rows_done_ += rows;
     }
 }
 
 Index Trainer::updates_a_pass(const Rows& data, Index batch_size) const {
     // All weights move in every update.
-    if (centering_.is_on() || !state_.w_velocity.empty() || options_.l1 != 0 || options_.l2 != 0) return 1;
+    if (centering_.is_on() || adaptation_.is_on() || !state_.w_velocity.empty() || options_.l1 != 0 || options_.l2 != 0) return 1;
     if (options_.persistent && state_.chains.rows != batch_size) return 1;
     return cd_.updates_a_pass(rbm_, data, batch_size, options_.n_gibbs_steps);
 }
@@ -72,35 +73,60 @@ void Trainer::require_chains(Index batch_rows) const {
 
 UpdateRule Trainer::rule_of(double learning_rate, double momentum) const {
     UpdateRule rule;
+    rule.is_centered = centering_.is_on();
+    if (adaptation_.is_on()) {
+        rule.l1 = static_cast<float>(options_.l1);
+        rule.l2 = static_cast<float>(options_.l2);
+        adapt_rule(learning_rate, rule);
+        return rule;
+    }
     rule.momentum = static_cast<float>(momentum);
     rule.l1 = static_cast<float>(learning_rate * options_.l1);
     rule.l2 = static_cast<float>(learning_rate * options_.l2);
     rule.use_momentum = !state_.w_velocity.empty();
-    rule.is_centered = centering_.is_on();
     return rule;
 }
 
-void Trainer::update(const UpdateRule& rule, double learning_rate, bool moves_weights) {
+void Trainer::adapt_rule(double learning_rate, UpdateRule& rule) const {
+    const Adaptation& a = adaptation_;
+    rule.adapts = true;
+    rule.beta1 = static_cast<float>(a.beta_1);
+    rule.beta2 = static_cast<float>(a.beta_2);
+    rule.rest1 = static_cast<float>(1 - a.beta_1);
+    rule.rest2 = static_cast<float>(1 - a.beta_2);
+    double rate = learning_rate, epsilon = a.epsilon;
+    if (!state_.w_velocity.empty()) {  // Adam, whose averages began at zero
+        const auto t = static_cast<double>(*a.updates + 1);
+        const double root = std::sqrt(1 - std::pow(a.beta_2, t));
+        rate *= root / (1 - std::pow(a.beta_1, t));
+        epsilon *= root;
+    }
+    rule.rate = static_cast<float>(rate);
+    rule.epsilon = static_cast<float>(epsilon);
+}
+
+void Trainer::update(const UpdateRule& rule, double rate, bool moves_weights) {
     diverged_ = false;
     const Shares& shares = cd_.shares();
     const Index blocks = padded_hidden_ / block_width;
     if (moves_weights) {
-        cd_.begin_weight_steps(learning_rate, rbm_.n_threads());
-        if (centering_.is_on()) begin_centering(learning_rate);
+        cd_.begin_weight_steps(rate, rbm_.n_threads());
+        if (centering_.is_on()) begin_centering(rate);
         share_max_.reserve(shares.count() * padded_hidden_);
         shares.for_each([&](int share) { update_weights(rule, share); });
         if (diverged_) throw Diverged();
     }
     shares.for_each([&](int share) {
-        update_visible_biases(rule, learning_rate, share);
+        update_visible_biases(rule, rate, share);
         const Range mine = shares.dealt(share, blocks);
         for (Index block = mine.begin; block < mine.end; ++block) {
             if (moves_weights && quantizes_) follow_column_scales(block);
-            update_hidden_biases(rule, learning_rate, block);
+            update_hidden_biases(rule, rate, block);
         }
     });
     if (diverged_) throw Diverged();
     if (moves_weights) cd_.clear_pending();
+    if (adaptation_.is_on()) ++*adaptation_.updates;
     if (counts_) ++counts_[updates_made];
     if (moves_weights && !averages_.w.empty()) average_parameters();
 }
@@ -147,6 +173,7 @@ void Trainer::update_line(const UpdateRule& rule, int share, Range units) {
         UpdateTile tile{};
         tile.w_stride = p.w.stride;
         tile.velocity_stride = state_.w_velocity.stride;
+        tile.square_stride = adaptation_.w_square.stride;
         tile.gradient = step;
         tile.cols = std::min(some.end * block_width, rbm_.n_hidden()) - j0;
         for (std::uint32_t left = eights; left; left &= left - 1) {
@@ -154,7 +181,8 @@ void Trainer::update_line(const UpdateRule& rule, int share, Range units) {
             const Index row = e * tile_units, first = units.begin + row, last = last_of(first);
             cd_.weight_step(share, first, last, moving[e], some, step);
             tile.w = p.w.row(first) + j0;
-            if (rule.use_momentum) tile.velocity = state_.w_velocity.row(first) + j0;
+            if (!state_.w_velocity.empty()) tile.velocity = state_.w_velocity.row(first) + j0;
+            if (rule.adapts) tile.square = adaptation_.w_square.row(first) + j0;
             tile.rows = last - first;
             tile.moving = moving[e];
             tile.row_max = row_max + row;
@@ -206,23 +234,23 @@ void Trainer::follow_column_scales(Index block) {
         if (up.set_scale(j0 + j, most[j])) up.requantize_output(rbm_.parameters().w, j0 + j);
 }
 
-void Trainer::update_visible_biases(const UpdateRule& rule, double learning_rate, int share) {
+void Trainer::update_visible_biases(const UpdateRule& rule, double rate, int share) {
     const Range units = cd_.shares().units(share);
     float* step = b_step_.data() + units.begin;
     if (centering_.is_on())
         centering_.visible_bias_step(cd_, share, step);
     else
-        cd_.visible_bias_step(learning_rate, share, step);
+        cd_.visible_bias_step(rate, share, step);
     update_biases(rule, Direction::down, units, step);
 }
 
-void Trainer::update_hidden_biases(const UpdateRule& rule, double learning_rate, Index block) {
+void Trainer::update_hidden_biases(const UpdateRule& rule, double rate, Index block) {
     float step[block_width];
     if (centering_.is_on())
         centering_.hidden_bias_step(cd_, block, step);
     else
-        cd_.hidden_bias_step(learning_rate, block, step);
-    if (sparsity_.activity) add_sparsity(learning_rate, block, step);
+        cd_.hidden_bias_step(rate, block, step);
+    if (sparsity_.activity) add_sparsity(rate, block, step);
     const Index j0 = block * block_width;
     update_biases(rule, Direction::up, {j0, std::min(j0 + block_width, rbm_.n_hidden())}, step);
 }
@@ -261,13 +289,15 @@ void Trainer::average_parameters() {
     counts_[averaged_at] = counts_[updates_made];
 }
 
-void Trainer::update_biases(const UpdateRule& rule, Direction direction, Range units, const float* step) {
+void Trainer::update_biases(const UpdateRule& rule, Direction direction, Range units, float* step) {
     const Kernels& k = kernels();
     const bool up = direction == Direction::up;
     float* bias = (up ? rbm_.parameters().c : rbm_.parameters().b) + units.begin;
     float* velocity = up ? state_.c_velocity : state_.b_velocity;
+    float* square = up ? adaptation_.c_square : adaptation_.b_square;
     const Index n = units.end - units.begin;
-    k.update_vector(bias, velocity ? velocity + units.begin : nullptr, step, n, rule);
+    const auto from_first = [&](float* all) { return all ? all + units.begin : nullptr; };
+    k.update_vector(bias, from_first(velocity), from_first(square), step, n, rule);
     if (k.max_abs_f32(bias, n) >= infinity_bits) diverged_ = true;
     rbm_.refresh_bias(direction, units.begin, units.end);
 }

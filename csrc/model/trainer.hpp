@@ -36,6 +36,17 @@ struct Sparsity {
     double target = 0, cost = 0, decay = 0;
 };
 
+// Moving averages of the squares of the gradient, by whose roots steps are divided; null where they are not. With
+// velocities, which are then averages of the gradient itself, this is Adam (Kingma & Ba 2015), and RMSprop without.
+struct Adaptation {
+    View<float> w_square;
+    float* b_square = nullptr;
+    float* c_square = nullptr;
+    std::int64_t* updates = nullptr;  // that they have seen
+    double beta_1 = 0, beta_2 = 0, epsilon = 0;
+    bool is_on() const { return !w_square.empty(); }
+};
+
 // Numbers that updates carry beside arrays of their own.
 enum Count { updates_made, averages_taken, averaged_at, n_counts };
 
@@ -55,6 +66,7 @@ class Trainer {
     void center(float* visible_offset, float* hidden_offset, double rate) {
         centering_ = Centering(visible_offset, hidden_offset, rate);
     }
+    void adapt(const Adaptation& adaptation) { adaptation_ = adaptation; }
     void make_sparse(const Sparsity& sparsity) { sparsity_ = sparsity; }
     void keep_averages(const Averages& averages, std::int64_t* counts) {
         averages_ = averages;
@@ -85,8 +97,9 @@ class Trainer {
 
   private:
     UpdateRule rule_of(double learning_rate, double momentum) const;
+    void adapt_rule(double learning_rate, UpdateRule& rule) const;
     // Of the biases; and of the weights, by this update and those pending.
-    void update(const UpdateRule& rule, double learning_rate, bool moves_weights);
+    void update(const UpdateRule& rule, double rate, bool moves_weights);
     void begin_centering(double rate);
     void update_weights(const UpdateRule& rule, int share);
     // Of as many units as share the lines of the transposed copy.
@@ -94,17 +107,18 @@ class Trainer {
     // After the largest |w| of at most eight rows changed to these.
     void follow_row_scales(Range units, const std::uint32_t* most);
     void follow_column_scales(Index block);
-    void update_visible_biases(const UpdateRule& rule, double learning_rate, int share);
-    void update_hidden_biases(const UpdateRule& rule, double learning_rate, Index block);
+    void update_visible_biases(const UpdateRule& rule, double rate, int share);
+    void update_hidden_biases(const UpdateRule& rule, double rate, Index block);
     void add_sparsity(double rate, Index block, float* step) const;
     // After an update that left W up to date.
     void average_parameters();
-    void update_biases(const UpdateRule& rule, Direction direction, Range units, const float* step);
+    void update_biases(const UpdateRule& rule, Direction direction, Range units, float* step);
 
     Rbm rbm_;
     TrainingState state_;
     TrainingOptions options_;
     Centering centering_;
+    Adaptation adaptation_;
     Sparsity sparsity_;
     Averages averages_;
     std::int64_t* counts_ = nullptr;

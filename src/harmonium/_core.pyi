@@ -141,6 +141,16 @@ class Trainer:
         n_threads: int,
     ) -> None: ...
     def center(self, v_offset: _Float32, h_offset: _Float32, rate: float) -> None: ...
+    def adapt(
+        self,
+        W_square: _Float32,
+        b_square: _Float32,
+        c_square: _Float32,
+        updates: NDArray[np.int64],
+        beta_1: float,
+        beta_2: float,
+        epsilon: float,
+    ) -> None: ...
     def make_sparse(self, activity: _Float32, target: float, cost: float, decay: float) -> None: ...
     def keep_averages(
         self, W: _Float32, b: _Float32, c: _Float32, counts: NDArray[np.int64], decay: float

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["load", "save"]
 
 _ARRAYS = ("components_", "intercept_hidden_", "intercept_visible_", "h_samples_")
+_COUNTS = {"counts": (3,), "n_squares": (1,)}
 _VELOCITIES = ("W_velocity", "b_velocity", "c_velocity")
 # Of a network's training: groups of arrays, and what there is beside them.
 _NETWORK_ARRAYS = ("arrays", "best", "average")
@@ -231,7 +232,8 @@ def _read_rbm(arrays: Arrays, header: Header, prefix: str) -> BernoulliRBM:
     sizes |= {"h": (n_hidden,)}
     begin, carried = f"{prefix}carried.", {}
     for name in (name.removeprefix(begin) for name in arrays if name.startswith(begin)):
-        shape, kind = ((3,), "i") if name == "counts" else (sizes[name[0]], "f")
+        kind = "i" if name in _COUNTS else "f"
+        shape = _COUNTS.get(name) or sizes[name[0]]
         carried[name] = _checked(arrays, begin + name, shape, kind)
     rbm._carried = carried
     return rbm

@@ -97,6 +97,17 @@ class BernoulliRBM(
         μ in [0, 1): the step is μ times the last one plus the gradient's.
     l1, l2 : float, default=0.0
         Weight decay: per update, ε·l1·sign(W) and ε·l2·W are subtracted from W.
+    solver : {"sgd", "adam", "rmsprop"}, default="sgd"
+        How the gradient becomes a step: times the learning rate, with `momentum`; or divided by the
+        root of a moving average of its squares (Adam: Kingma & Ba 2015; RMSprop as in PyTorch),
+        where rates of 0.001 are usual, and `momentum` must be 0. Adam and RMSprop take the
+        gradient with the decay of l1 and l2 in it.
+    beta_1, beta_2 : float, default=0.9, 0.999
+        In [0, 1): the decay of Adam's averages of the gradient and of its squares.
+    rms_decay : float, default=0.99
+        In [0, 1): that of RMSprop's average of squares, PyTorch's `alpha`.
+    epsilon : float, default=1e-8
+        At least 1e-30: added to the roots.
     centering : bool, default=False
         Take the gradient of W with v - μ in place of v and h - λ in place of h, and from those of
         the biases what that adds to them (Montavon & Müller 2012; Melchior, Fischer & Wiskott
@@ -171,6 +182,7 @@ class BernoulliRBM(
     Hinton (2012), A practical guide to training restricted Boltzmann machines.
     Tieleman (2008), Training restricted Boltzmann machines using approximations to the likelihood
     gradient.
+    Kingma & Ba (2015), Adam: a method for stochastic optimization.
     Montavon & Müller (2012), Deep Boltzmann machines and the centering trick.
     Melchior, Fischer & Wiskott (2016), How to center deep Boltzmann machines, section 4.
     Lee, Ekanadham & Ng (2008), Sparse deep belief net model for visual area V2.
@@ -200,6 +212,7 @@ class BernoulliRBM(
         "algorithm",
         "n_gibbs_steps",
         "n_chains",
+        "solver",
         "centering",
         "average",
         "inputs",
@@ -228,6 +241,7 @@ class BernoulliRBM(
         "momentum": 0,
         "l1": 0,
         "l2": 0,
+        "solver": "sgd",
         "centering": False,
         "sparsity_target": None,
         "average": 0,
@@ -255,6 +269,11 @@ class BernoulliRBM(
         momentum: float | Callable[[int], float] = 0.0,
         l1: float = 0.0,
         l2: float = 0.0,
+        solver: str = "sgd",
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        rms_decay: float = 0.99,
+        epsilon: float = 1e-8,
         centering: bool = False,
         offset_rate: float = 0.01,
         sparsity_target: float | None = None,
@@ -282,6 +301,11 @@ class BernoulliRBM(
         self.momentum = momentum
         self.l1 = l1
         self.l2 = l2
+        self.solver = solver
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.rms_decay = rms_decay
+        self.epsilon = epsilon
         self.centering = centering
         self.offset_rate = offset_rate
         self.sparsity_target = sparsity_target
@@ -491,12 +515,19 @@ class BernoulliRBM(
         check_momentum(self.momentum)
         check_real("l1", self.l1, minimum=0.0)
         check_real("l2", self.l2, minimum=0.0)
+        check_word("solver", self.solver, ("sgd", "adam", "rmsprop"))
+        if self.solver != "sgd" and self._has_momentum:
+            raise ValueError(
+                f"momentum must be 0 with solver={self.solver!r}, which has its own; "
+                f"got {self.momentum!r}"
+            )
+        check_real("epsilon", self.epsilon, minimum=1e-30)
         check_real("offset_rate", self.offset_rate, minimum=0.0, maximum=1.0)
         if self.sparsity_target is not None:
             ends = {"open_minimum": True, "open_maximum": True}
             check_real("sparsity_target", self.sparsity_target, minimum=0.0, maximum=1.0, **ends)
         check_real("sparsity_cost", self.sparsity_cost, minimum=0.0)
-        for name in ("sparsity_decay", "average"):
+        for name in ("beta_1", "beta_2", "rms_decay", "sparsity_decay", "average"):
             check_real(name, getattr(self, name), minimum=0.0, maximum=1.0, open_maximum=True)
         check_word("algorithm", self.algorithm, ("cd", "pcd"))
         check_word("inputs", self.inputs, ("mean", "sample"))
@@ -523,6 +554,9 @@ class BernoulliRBM(
             verbose=int(self.verbose),
             n_labels=self._n_labels,
             options=UpdateOptions(
+                beta_1=float(self.beta_1),
+                beta_2=float(self.beta_2 if self.solver == "adam" else self.rms_decay),
+                epsilon=float(self.epsilon),
                 offset_rate=float(self.offset_rate),
                 sparsity_target=float(self.sparsity_target or 0),
                 sparsity_cost=float(self.sparsity_cost),
@@ -534,6 +568,11 @@ class BernoulliRBM(
     @property
     def _has_momentum(self) -> bool:
         return callable(self.momentum) or self.momentum != 0
+
+    @property
+    def _has_velocity(self) -> bool:
+        """Or Adam's averages of the gradient, in its place."""
+        return self._has_momentum or self.solver == "adam"
 
     def _initial_state(self, data: Units) -> RbmState:
         """Return the state before the first update, drawing what is random about it."""
@@ -570,6 +609,9 @@ class BernoulliRBM(
     ) -> TrainingArrays:
         """Return arrays with those of the options: as they were before, or to begin with."""
         fresh: dict[str, Array] = {}
+        if self.solver != "sgd":
+            fresh |= zip(("W_square", "b_square", "c_square"), self._zeros(arrays.W), strict=True)
+            fresh["n_squares"] = np.zeros(1, np.int64)
         if self.centering:
             mean = expit(arrays.b) if data is None else mean_of(data.rows)
             fresh["v_offset"] = mean.astype(np.float32)
@@ -585,8 +627,9 @@ class BernoulliRBM(
         return arrays._replace(**copies)
 
     def _velocities(self, W: Float32) -> tuple[Float32 | None, Float32 | None, Float32 | None]:
-        if not self._has_momentum:
-            return None, None, None
+        return self._zeros(W) if self._has_velocity else (None, None, None)
+
+    def _zeros(self, W: Float32) -> tuple[Float32, Float32, Float32]:
         n_visible, n_hidden = W.shape
         return (
             copy_in_lines(np.zeros_like(W)),
@@ -603,7 +646,8 @@ class BernoulliRBM(
         if "W" in self._carried:
             W, b, c = (self._carried[name] for name in ("W", "b", "c"))
         velocities: tuple[Any, ...] = self._velocities(W)
-        if self._has_momentum and self._velocity is not None:
+        is_same = ("W_square" in self._carried) == (self.solver != "sgd")
+        if self._has_velocity and self._velocity is not None and is_same:
             W_velocity, b_velocity, c_velocity = self._velocity
             velocities = copy_in_lines(W_velocity), b_velocity.copy(), c_velocity.copy()
         chains = empty_bits(*self.h_samples_.shape)

@@ -135,6 +135,9 @@ class _CpuTrainer:
     ) -> None:
         self._core = _core.Trainer(*arrays[:7], *rule[:6], precision, n_threads)
         options = rule.options
+        if arrays.W_square is not None:
+            squares: Any = (arrays.W_square, arrays.b_square, arrays.c_square, arrays.n_squares)
+            self._core.adapt(*squares, options.beta_1, options.beta_2, options.epsilon)
         if arrays.v_offset is not None and arrays.h_offset is not None:
             self._core.center(arrays.v_offset, arrays.h_offset, options.offset_rate)
         if arrays.h_activity is not None:

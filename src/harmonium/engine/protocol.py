@@ -69,6 +69,12 @@ class TrainingArrays(NamedTuple):
     W_velocity: Float32 | None = None
     b_velocity: Float32 | None = None
     c_velocity: Float32 | None = None
+    # Adam, whose averages of the gradient are the velocities, and RMSprop: averages of its squares,
+    # and how many updates they have seen.
+    W_square: Float32 | None = None
+    b_square: Float32 | None = None
+    c_square: Float32 | None = None
+    n_squares: NDArray[np.int64] | None = None
     # Centring: what is taken from the units.
     v_offset: Float32 | None = None
     h_offset: Float32 | None = None
@@ -95,6 +101,9 @@ class UpdateOptions(NamedTuple):
     Each counts where there are the arrays that it needs.
     """
 
+    beta_1: float = 0.0  # Adam's decay of averages of the gradient
+    beta_2: float = 0.0  # and of its squares, or RMSprop's
+    epsilon: float = 0.0
     offset_rate: float = 0.0  # by which offsets follow the data
     sparsity_target: float = 0.0
     sparsity_cost: float = 0.0
