@@ -540,6 +540,18 @@ def _centered(
     return d, d_b, d_c
 
 
+def _with_norms_of_at_most(most: float, W: Floats32) -> Floats32:
+    """W, the columns that are longer scaled (section 6, "max_norm")."""
+    total = np.zeros(W.shape[1])
+    for first in range(0, len(W), 8):
+        part = np.zeros(W.shape[1], F32)
+        for row in W[first : first + 8]:
+            part = part + row * row
+        total = total + part
+    factor = np.sqrt(most**2 / np.maximum(total, most**2))
+    return W * np.where(total > most**2, factor, 1).astype(F32)
+
+
 def updates_a_pass(
     n_visible: int, n_hidden: int, B: int, *, C: int, k: int, n_labels: int = 0, moves_all: bool
 ) -> int:
@@ -569,6 +581,7 @@ def cd_update(
     sparsity_target: float = 0.0,
     sparsity_cost: float = 0.0,
     sparsity_decay: float = 0.0,
+    max_norm: float = 0.0,
     average: float = 0.0,
     moves_W: bool = True,
 ) -> CDState:
@@ -644,6 +657,8 @@ def cd_update(
         return x + a * first / (np.sqrt(square) + e), first, square
 
     W_new, velocity_W, W_square = step(W, state.velocity_W, state.W_square, d)
+    if max_norm:
+        W_new = _with_norms_of_at_most(max_norm, W_new)
     if moves_W:
         pending = ()
     else:
@@ -702,7 +717,7 @@ def cd_epoch(state: CDState, v: ArrayLike, batch_size: int, **rule: Any) -> list
         C=batch_size if state.h_chains is None else len(state.h_chains),
         k=rule.get("k", 1),
         n_labels=rule.get("n_labels", 0),
-        moves_all=any(rule.get(name, 0) for name in ("momentum", "l1", "l2"))
+        moves_all=any(rule.get(name, 0) for name in ("momentum", "l1", "l2", "max_norm"))
         or state.v_offset is not None
         or state.W_square is not None,
     )

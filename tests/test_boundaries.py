@@ -184,6 +184,7 @@ CALLS: dict[str, Call] = {
         lambda: [empty(V, H), empty(V), empty(H), np.zeros(1, np.int64), 0.9, 0.99, 1e-8],
         [OUT, OUT, OUT, OUT, REAL, REAL, REAL],
     ),
+    "Trainer.limit_norms": (lambda: trainer().limit_norms, lambda: [1.0], [REAL]),
     "Trainer.make_sparse": (
         lambda: trainer().make_sparse,
         lambda: [empty(H), 0.1, 1.0, 0.9],

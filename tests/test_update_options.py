@@ -126,6 +126,9 @@ RECIPES = [
     ),
     Recipe(RMSPROP, n_chains=10, learning_rate=0.01),
     Recipe(RMSPROP | {"average": 0.9}, l2=0.01, batch_size=3, learning_rate=0.01),
+    Recipe({"max_norm": 0.6}),
+    Recipe({"max_norm": 0.3, "average": 0.8}, n_chains=6, k=2, momentum=0.8, learning_rate=1.0),
+    Recipe({"max_norm": 0.5} | ADAM, l2=0.01, batch_size=3, learning_rate=0.01),
     Recipe({"average": 0.99}, batch_size=2),
     Recipe({"average": 0.5}, n_chains=6, k=2, momentum=0.8),
     Recipe({"average": 0.97} | SPARSE, l2=1e-3),
@@ -377,6 +380,38 @@ def test_units_become_as_sparse_as_asked_for() -> None:
     sparse = BernoulliRBM(**given, sparsity_target=0.1, sparsity_cost=1.0).fit(X)
     assert plain > 0.25
     assert sparse.transform(X).mean() == pytest.approx(0.1, abs=0.04)
+
+
+# ---- norms ----
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+@pytest.mark.parametrize("real", [False, True], ids=["bits", "reals"])
+def test_norms_stay_below_their_limit(precision: Any, real: bool) -> None:
+    X = random_reals(60, 20, seed=35) if real else random_bits(60, 20, seed=35)
+    given = {"precision": precision, "learning_rate": 0.5, "momentum": 0.5, "n_iter": 10}
+    free = np.linalg.norm(small(**given).fit(X).components_, axis=1)
+    norms = np.linalg.norm(small(**given, max_norm=0.5).fit(X).components_, axis=1)
+    assert np.all(norms < 0.5 * (1 + 1e-6))  # rounded factors and products
+    assert np.median(free) > 0.6
+    assert np.median(norms) > 0.4
+    # One that nothing reaches changes nothing: of chains that share no pass anyway.
+    far, none = (small(**given, n_chains=3, max_norm=m).fit(X) for m in (100.0, None))
+    np.testing.assert_array_equal(far.components_, none.components_)
+
+
+def test_copies_of_scaled_weights_are_right() -> None:
+    """A resumed trainer rounds W afresh; one that goes on has the copies that it kept."""
+    X = X_of(100)
+    recipe = Recipe({"max_norm": 0.05}, learning_rate=2.0)  # scales move by some powers of two
+    state = recipe.start(20, 70, scale=1.0)
+    whole = Training(state, recipe).run(X)
+    parts = Training(state, recipe).run(X, 0, 50)
+    again = Training(replace(state, W=parts.arrays.W, b=parts.arrays.b, c=parts.arrays.c), recipe)
+    again.step = parts.step
+    again.run(X, 50)
+    for name in "Wbc":
+        assert same_bits(getattr(again.arrays, name), getattr(whole.arrays, name)), name
 
 
 # ---- averages ----

@@ -255,6 +255,8 @@ void add_trainer(py::module_& m) {
             },
             py::arg("activity"), py::arg("target"), py::arg("cost"), py::arg("decay"), py::keep_alive<1, 2>())
         .def(
+            "limit_norms", [](PyTrainer& self, double most) { self.trainer.limit_norms(most); }, py::arg("most"))
+        .def(
             "keep_averages",
             [](PyTrainer& self, const py::array& w, const py::array& b, const py::array& c, const py::array& counts,
                double decay) {

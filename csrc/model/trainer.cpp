@@ -33,6 +33,18 @@ Trainer::Trainer(Parameters parameters, TrainingState state, TrainingOptions opt
             &tile_max_[t * padded_hidden_]);
 }
 
+void Trainer::limit_norms(double most) {
+    max_norm_ = most;
+    const Kernels& k = kernels();
+    const View<float> w = rbm_.parameters().w;
+    const Index tiles = ceil_div(w.rows, tile_units);
+    tile_square_.reserve_zeros(tiles * padded_hidden_);
+    column_factor_.reserve(padded_hidden_);
+    for (Index t = 0; t < tiles; ++t)
+        k.add_squares_f32(w.row_range(t * tile_units, std::min((t + 1) * tile_units, w.rows)),
+                          &tile_square_[t * padded_hidden_]);
+}
+
 void Trainer::run(const Batch& data, Index batch_size, std::uint64_t step, double learning_rate, double momentum) {
     const auto n_steps = static_cast<std::uint64_t>(options_.n_gibbs_steps);
     // With steps that adapt the rate is theirs, and the gradient's is 1.
@@ -56,7 +68,9 @@ void Trainer::run(const Batch& data, Index batch_size, std::uint64_t step, doubl
 
 Index Trainer::updates_a_pass(const Rows& data, Index batch_size) const {
     // All weights move in every update.
-    if (centering_.is_on() || adaptation_.is_on() || !state_.w_velocity.empty() || options_.l1 != 0 || options_.l2 != 0) return 1;
+    if (centering_.is_on() || adaptation_.is_on() || max_norm_ > 0 || !state_.w_velocity.empty() || options_.l1 != 0 ||
+        options_.l2 != 0)
+        return 1;
     if (options_.persistent && state_.chains.rows != batch_size) return 1;
     return cd_.updates_a_pass(rbm_, data, batch_size, options_.n_gibbs_steps);
 }
@@ -115,6 +129,7 @@ void Trainer::update(const UpdateRule& rule, double rate, bool moves_weights) {
         share_max_.reserve(shares.count() * padded_hidden_);
         shares.for_each([&](int share) { update_weights(rule, share); });
         if (diverged_) throw Diverged();
+        if (max_norm_ > 0) limit_columns();
     }
     shares.for_each([&](int share) {
         update_visible_biases(rule, rate, share);
@@ -137,11 +152,38 @@ void Trainer::begin_centering(double rate) {
     centering_.put_together(cd_, rate);
 }
 
-void Trainer::update_weights(const UpdateRule& rule, int share) {
+void Trainer::limit_columns() {
+    const Shares& shares = cd_.shares();
+    std::atomic<bool> too_long{false};
+    shares.for_each([&](int share) {
+        const Range mine = shares.dealt(share, padded_hidden_ / block_width);
+        for (Index block = mine.begin; block < mine.end; ++block)
+            if (find_factors(block)) too_long = true;
+    });
+    if (too_long) shares.for_each([&](int share) { update_weights({}, share, column_factor_.data()); });
+}
+
+bool Trainer::find_factors(Index block) {
+    double sums[block_width] = {};
+    const Index j0 = block * block_width;
+    for (Index t = 0; t < ceil_div(rbm_.n_visible(), tile_units); ++t)
+        for (Index j = 0; j < block_width; ++j)
+            sums[j] += static_cast<double>(tile_square_[t * padded_hidden_ + j0 + j]);
+    const double most = max_norm_ * max_norm_;
+    bool too_long = false;
+    for (Index j = 0; j < block_width; ++j) {
+        const bool is_too_long = sums[j] > most;
+        column_factor_[j0 + j] = is_too_long ? static_cast<float>(std::sqrt(most / sums[j])) : 1.0f;
+        too_long |= is_too_long;
+    }
+    return too_long;
+}
+
+void Trainer::update_weights(const UpdateRule& rule, int share, const float* factor) {
     const Range units = cd_.shares().units(share);
-    cd_.list_pending(share);
+    if (!factor) cd_.list_pending(share);
     for (Index line = units.begin; line < units.end; line += line_units)
-        update_line(rule, share, {line, std::min(line + line_units, units.end)});
+        update_line(rule, share, {line, std::min(line + line_units, units.end)}, factor);
     if (!quantizes_) return;
     std::uint32_t* most = &share_max_[share * padded_hidden_];
     std::fill_n(most, padded_hidden_, 0u);
@@ -149,7 +191,7 @@ void Trainer::update_weights(const UpdateRule& rule, int share) {
     kernels().column_max_u32({&tile_max_[first_tile * padded_hidden_], n_tiles, padded_hidden_, padded_hidden_}, most);
 }
 
-void Trainer::update_line(const UpdateRule& rule, int share, Range units) {
+void Trainer::update_line(const UpdateRule& rule, int share, Range units, const float* factor) {
     const Kernels& k = kernels();
     const Parameters& p = rbm_.parameters();
     QuantizedMatrix* up = quantizes_ ? &rbm_.quantized(Direction::up) : nullptr;
@@ -158,11 +200,13 @@ void Trainer::update_line(const UpdateRule& rule, int share, Range units) {
     // A bit for each unit that moves, by eights; and one for each eight of which some do.
     std::uint32_t moving[line_units / tile_units] = {}, eights = 0;
     for (Index first = units.begin, e = 0; first < units.end; first += tile_units, ++e) {
-        moving[e] = rule.moves_all() ? first_bits(last_of(first) - first) : cd_.moving(share, first, last_of(first));
+        const bool all = factor || rule.moves_all();
+        moving[e] = all ? first_bits(last_of(first) - first) : cd_.moving(share, first, last_of(first));
         if (moving[e]) eights |= 1u << e;
     }
     constexpr Index stride = step_blocks * block_width;
     alignas(64) float step[tile_units * stride];
+    if (factor) std::fill_n(step, tile_units * stride, 0.0f);
     alignas(64) std::int16_t rounded[line_units * stride];
     if ((units.end - units.begin) % tile_units != 0) std::fill_n(rounded, line_units * stride, std::int16_t{0});
     std::uint32_t row_max[line_units] = {};
@@ -179,8 +223,12 @@ void Trainer::update_line(const UpdateRule& rule, int share, Range units) {
         for (std::uint32_t left = eights; left; left &= left - 1) {
             const int e = __builtin_ctz(left);
             const Index row = e * tile_units, first = units.begin + row, last = last_of(first);
-            cd_.weight_step(share, first, last, moving[e], some, step);
-            tile.w = p.w.row(first) + j0;
+            const View<float> weights{p.w.row(first) + j0, last - first, tile.cols, p.w.stride};
+            if (factor)
+                k.scale_columns_f32(factor + j0, weights);
+            else
+                cd_.weight_step(share, first, last, moving[e], some, step);
+            tile.w = weights.data;
             if (!state_.w_velocity.empty()) tile.velocity = state_.w_velocity.row(first) + j0;
             if (rule.adapts) tile.square = adaptation_.w_square.row(first) + j0;
             tile.rows = last - first;
@@ -203,6 +251,11 @@ void Trainer::update_line(const UpdateRule& rule, int share, Range units) {
                 tile.col_max = &tile_max_[first / tile_units * padded_hidden_ + j0];
             }
             k.update_tiles(tile, rule);
+            if (max_norm_ > 0) {
+                float* squares = &tile_square_[first / tile_units * padded_hidden_ + j0];
+                std::fill_n(squares, tile.cols, 0.0f);
+                k.add_squares_f32(weights, squares);
+            }
         }
         if (quantizes_)
             k.transpose_eights(rounded, stride, eights, tile.cols,

@@ -68,6 +68,8 @@ class Trainer {
     }
     void adapt(const Adaptation& adaptation) { adaptation_ = adaptation; }
     void make_sparse(const Sparsity& sparsity) { sparsity_ = sparsity; }
+    // The norm of each hidden unit's weights is at most this after every update.
+    void limit_norms(double most);
     void keep_averages(const Averages& averages, std::int64_t* counts) {
         averages_ = averages;
         counts_ = counts;
@@ -101,9 +103,13 @@ class Trainer {
     // Of the biases; and of the weights, by this update and those pending.
     void update(const UpdateRule& rule, double rate, bool moves_weights);
     void begin_centering(double rate);
-    void update_weights(const UpdateRule& rule, int share);
+    // By their step; or, in place of that, by a factor for each column.
+    void update_weights(const UpdateRule& rule, int share, const float* factor = nullptr);
     // Of as many units as share the lines of the transposed copy.
-    void update_line(const UpdateRule& rule, int share, Range units);
+    void update_line(const UpdateRule& rule, int share, Range units, const float* factor);
+    void limit_columns();
+    // Of a block; true if some are not 1.
+    bool find_factors(Index block);
     // After the largest |w| of at most eight rows changed to these.
     void follow_row_scales(Range units, const std::uint32_t* most);
     void follow_column_scales(Index block);
@@ -129,6 +135,9 @@ class Trainer {
     // taken over these instead of over W.
     Buffer<std::uint32_t> tile_max_;
     Buffer<std::uint32_t> share_max_;  // the same within each share of visible units
+    double max_norm_ = 0;  // 0: none
+    Buffer<float> tile_square_;  // sums of w² of each column within each eight rows, like tile_max_
+    Buffer<float> column_factor_;
     Buffer<float> b_step_;
     std::atomic<bool> diverged_{false};
     Index padded_hidden_;

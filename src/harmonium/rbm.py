@@ -127,6 +127,9 @@ class BernoulliRBM(
     sparsity_decay : float, default=0.9
         In [0, 1): per update, q becomes sparsity_decay·q plus (1 - sparsity_decay) times the
         minibatch's mean. Not used without a target.
+    max_norm : float or None, default=None
+        The L2 norm of each hidden unit's weights is at most this after every update: longer ones
+        are made as long (Hinton et al. 2012).
     average : float, default=0.0
         In [0, 1): with any other value than 0, the model is a moving average of the parameters
         that training passes through, whose weights fall by this factor from update to update
@@ -186,6 +189,8 @@ class BernoulliRBM(
     Montavon & Müller (2012), Deep Boltzmann machines and the centering trick.
     Melchior, Fischer & Wiskott (2016), How to center deep Boltzmann machines, section 4.
     Lee, Ekanadham & Ng (2008), Sparse deep belief net model for visual area V2.
+    Hinton, Srivastava, Krizhevsky, Sutskever & Salakhutdinov (2012), Improving neural networks by
+    preventing co-adaptation of feature detectors.
     Polyak & Juditsky (1992), Acceleration of stochastic approximation by averaging.
 
     Examples
@@ -244,6 +249,7 @@ class BernoulliRBM(
         "solver": "sgd",
         "centering": False,
         "sparsity_target": None,
+        "max_norm": None,
         "average": 0,
         "inputs": "mean",
         "shuffle": False,
@@ -279,6 +285,7 @@ class BernoulliRBM(
         sparsity_target: float | None = None,
         sparsity_cost: float = 0.1,
         sparsity_decay: float = 0.9,
+        max_norm: float | None = None,
         average: float = 0.0,
         inputs: str = "mean",
         shuffle: bool = False,
@@ -311,6 +318,7 @@ class BernoulliRBM(
         self.sparsity_target = sparsity_target
         self.sparsity_cost = sparsity_cost
         self.sparsity_decay = sparsity_decay
+        self.max_norm = max_norm
         self.average = average
         self.inputs = inputs
         self.shuffle = shuffle
@@ -527,6 +535,8 @@ class BernoulliRBM(
             ends = {"open_minimum": True, "open_maximum": True}
             check_real("sparsity_target", self.sparsity_target, minimum=0.0, maximum=1.0, **ends)
         check_real("sparsity_cost", self.sparsity_cost, minimum=0.0)
+        if self.max_norm is not None:
+            check_real("max_norm", self.max_norm, minimum=0.0, open_minimum=True)
         for name in ("beta_1", "beta_2", "rms_decay", "sparsity_decay", "average"):
             check_real(name, getattr(self, name), minimum=0.0, maximum=1.0, open_maximum=True)
         check_word("algorithm", self.algorithm, ("cd", "pcd"))
@@ -561,6 +571,7 @@ class BernoulliRBM(
                 sparsity_target=float(self.sparsity_target or 0),
                 sparsity_cost=float(self.sparsity_cost),
                 sparsity_decay=float(self.sparsity_decay),
+                max_norm=float(self.max_norm or 0),
                 average=float(self.average),
             ),
         )

@@ -136,8 +136,9 @@ class _CpuTrainer:
         self._core = _core.Trainer(*arrays[:7], *rule[:6], precision, n_threads)
         options = rule.options
         if arrays.W_square is not None:
-            squares: Any = (arrays.W_square, arrays.b_square, arrays.c_square, arrays.n_squares)
-            self._core.adapt(*squares, options.beta_1, options.beta_2, options.epsilon)
+            squares = (arrays.W_square, arrays.b_square, arrays.c_square, arrays.n_squares)
+            betas = (options.beta_1, options.beta_2)
+            self._core.adapt(*squares, *betas, options.epsilon)  # type: ignore[arg-type]
         if arrays.v_offset is not None and arrays.h_offset is not None:
             self._core.center(arrays.v_offset, arrays.h_offset, options.offset_rate)
         if arrays.h_activity is not None:
@@ -147,6 +148,8 @@ class _CpuTrainer:
                 options.sparsity_cost,
                 options.sparsity_decay,
             )
+        if options.max_norm > 0:
+            self._core.limit_norms(options.max_norm)
         if arrays.W_average is not None and arrays.counts is not None:
             self._core.keep_averages(*arrays.model, arrays.counts, options.average)
 

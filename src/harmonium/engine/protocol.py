@@ -98,7 +98,7 @@ class TrainingArrays(NamedTuple):
 class UpdateOptions(NamedTuple):
     """How a gradient becomes an update (docs/numerics.md, section 6).
 
-    Each counts where there are the arrays that it needs.
+    Each counts where there are the arrays that it needs; a `max_norm` of 0 is none.
     """
 
     beta_1: float = 0.0  # Adam's decay of averages of the gradient
@@ -108,6 +108,7 @@ class UpdateOptions(NamedTuple):
     sparsity_target: float = 0.0
     sparsity_cost: float = 0.0
     sparsity_decay: float = 0.0
+    max_norm: float = 0.0
     average: float = 0.0  # decay of weights in the average of parameters
 
 
