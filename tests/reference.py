@@ -680,7 +680,7 @@ def cd_update(
     counts, averages = state.counts, (state.W_average, state.b_average, state.c_average)
     if counts is not None:
         counts = counts + np.array([1, 0, 0])
-        since, every = counts[0] - counts[2], np.rint(0.1 / (1 - average))
+        since, every = counts[0] - counts[2], np.rint(0.25 / (1 - average))
         if average and moves_W and (counts[1] == 0 or since >= np.clip(every, 1, 100)):
             rate = F32(max(1 - average ** float(since), 1 / (counts[1] + 1)))
             now = (W_new, b_new, c_new)

@@ -370,16 +370,46 @@ def test_a_change_of_solver_begins_with_averages_of_its_own() -> None:
 # ---- sparsity ----
 
 
-def test_units_become_as_sparse_as_asked_for() -> None:
-    """Without a target they are on in a third of the rows, as the visible ones are."""
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+@pytest.mark.parametrize("real", [False, True], ids=["bits", "reals"])
+def test_units_are_on_as_often_as_asked_for(precision: Any, real: bool) -> None:
     rng = np.random.default_rng(0)
     patterns = rng.random((4, 40)) < 0.4
     X = patterns[rng.integers(4, size=500)] ^ (rng.random((500, 40)) < 0.05)
-    given = {"n_components": 30, "n_iter": 60, "random_state": 0, "metrics": False}
-    plain = BernoulliRBM(**given).fit(X).transform(X).mean()
-    sparse = BernoulliRBM(**given, sparsity_target=0.1, sparsity_cost=1.0).fit(X)
-    assert plain > 0.25
-    assert sparse.transform(X).mean() == pytest.approx(0.1, abs=0.04)
+    if real:
+        X = np.where(X, F32(0.9), F32(0.1))
+    given = {"n_components": 30, "n_iter": 30, "random_state": 0, "metrics": False}
+    given |= {"learning_rate": 0.2, "precision": precision}
+    assert BernoulliRBM(**given).fit(X).transform(X).mean() < 0.35
+    rbm = BernoulliRBM(**given, sparsity_target=0.5, sparsity_cost=1.0).fit(X)
+    on = rbm.transform(X).mean(axis=0)
+    assert on.mean() == pytest.approx(0.5, abs=0.05)
+    assert np.median(np.abs(on - 0.5)) < 0.1  # each of them, not some
+    assert np.median(np.abs(rbm._carried["h_activity"] - 0.5)) < 0.1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"solver": "adam"}, {"solver": "rmsprop"}, {"centering": True}, {"max_norm": 1.0}],
+    ids=str,
+)
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_divergence_leaves_the_state_before_it(options: dict[str, Any], precision: Any) -> None:
+    X = X_of(40)
+    rbm = small(**options, average=0.9, sparsity_target=0.2, precision=precision).fit(X)
+    rbm.set_params(learning_rate=3e38)
+    before: dict[str, np.ndarray] = {}
+
+    def train() -> None:
+        while True:
+            before.update({name: array.copy() for name, array in rbm._carried.items()})
+            rbm.partial_fit(X)
+
+    with pytest.raises(FloatingPointError, match="diverged in partial_fit"):
+        train()
+    for name, array in before.items():
+        np.testing.assert_array_equal(rbm._carried[name], array, err_msg=name)
+        assert np.all(np.isfinite(array))
 
 
 # ---- norms ----
@@ -467,7 +497,7 @@ def test_partial_fits_equal_fit_with_averages() -> None:
     for begin in range(0, 60, 10):
         parts.partial_fit(X[begin : begin + 10])
     np.testing.assert_array_equal(parts.components_, whole.components_)
-    np.testing.assert_array_equal(parts._carried["counts"], [6, 3, 5])  # every second, from 1 on
+    np.testing.assert_array_equal(parts._carried["counts"], [6, 2, 6])  # the first, and five later
 
 
 def test_averages_of_the_real_path() -> None:

@@ -160,6 +160,7 @@ void Trainer::limit_columns() {
         for (Index block = mine.begin; block < mine.end; ++block)
             if (find_factors(block)) too_long = true;
     });
+    if (diverged_) throw Diverged();
     if (too_long) shares.for_each([&](int share) { update_weights({}, share, column_factor_.data()); });
 }
 
@@ -172,6 +173,7 @@ bool Trainer::find_factors(Index block) {
     const double most = max_norm_ * max_norm_;
     bool too_long = false;
     for (Index j = 0; j < block_width; ++j) {
+        if (!std::isfinite(sums[j])) diverged_ = true;
         const bool is_too_long = sums[j] > most;
         column_factor_[j0 + j] = is_too_long ? static_cast<float>(std::sqrt(most / sums[j])) : 1.0f;
         too_long |= is_too_long;
@@ -322,8 +324,8 @@ void Trainer::add_sparsity(double rate, Index block, float* step) const {
 
 void Trainer::average_parameters() {
     const double decay = averages_.decay;
-    // Not after every update: with 784 × 500 weights and ten rows it takes half as long as one.
-    const auto between = static_cast<std::int64_t>(std::clamp(std::nearbyint(0.1 / (1 - decay)), 1.0, 100.0));
+    // Not after every update: with 784 × 500 weights and ten rows it takes as long as one.
+    const auto between = static_cast<std::int64_t>(std::clamp(std::nearbyint(0.25 / (1 - decay)), 1.0, 100.0));
     const std::int64_t since = counts_[updates_made] - counts_[averaged_at], taken = counts_[averages_taken];
     if (taken > 0 && since < between) return;
     // At first the plain mean: a moving average would remember for long where training began.
