@@ -158,7 +158,7 @@ class BernoulliRBM(
     Attributes
     ----------
     components_ : ndarray of shape (n_components, n_features)
-        Weights, Wᵀ.
+        Weights, Wᵀ; with `average`, the averages of them, as the biases are of theirs.
     intercept_hidden_ : ndarray of shape (n_components,)
         Hidden biases c.
     intercept_visible_ : ndarray of shape (n_features,)
