@@ -187,7 +187,7 @@ class BernoulliRBM(
     gradient.
     Kingma & Ba (2015), Adam: a method for stochastic optimization.
     Montavon & Müller (2012), Deep Boltzmann machines and the centering trick.
-    Melchior, Fischer & Wiskott (2016), How to center deep Boltzmann machines, section 4.
+    Melchior, Fischer & Wiskott (2016), How to center deep Boltzmann machines.
     Lee, Ekanadham & Ng (2008), Sparse deep belief net model for visual area V2.
     Hinton, Srivastava, Krizhevsky, Sutskever & Salakhutdinov (2012), Improving neural networks by
     preventing co-adaptation of feature detectors.
@@ -624,8 +624,9 @@ class BernoulliRBM(
             fresh |= zip(("W_square", "b_square", "c_square"), self._zeros(arrays.W), strict=True)
             fresh["n_squares"] = np.zeros(1, np.int64)
         if self.centering:
-            mean = expit(arrays.b) if data is None else mean_of(data.rows)
-            fresh["v_offset"] = mean.astype(np.float32)
+            fresh["v_offset"] = expit(arrays.b)
+            if data is not None and "v_offset" not in before:
+                fresh["v_offset"] = mean_of(data.rows).astype(np.float32)
             fresh["h_offset"] = expit(arrays.c)
         if self.sparsity_target is not None:
             fresh["h_activity"] = np.full_like(arrays.c, self.sparsity_target)
@@ -699,7 +700,7 @@ class BernoulliRBM(
         if names is not None and saved_names is not None and list(names) != list(saved_names):
             raise ValueError(f"{os.fspath(path)} was trained on other feature names than X has")
         saved.momentum = self.momentum  # a schedule may be 0 in the saved epoch
-        saved.sparsity_target = self.sparsity_target
+        saved.sparsity_target = self.sparsity_target  # which may come or go
         return saved
 
     def _publish(self, state: RbmState, dtype: np.dtype[Any], engine: Engine) -> None:
