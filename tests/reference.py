@@ -600,6 +600,18 @@ class CDState:
     n_updates: int = 0
     pending: tuple[Pending, ...] = ()
     completions: Bools | None = None  # (rows of the data, V), where values are missing
+    # Of options (section 6, "Options of the update"); None where they are off.
+    W_square: Floats32 | None = None
+    b_square: Floats32 | None = None
+    c_square: Floats32 | None = None
+    n_squares: NDArray[np.int64] | None = None  # updates that the squares have seen
+    v_offset: Floats32 | None = None
+    h_offset: Floats32 | None = None
+    h_activity: Floats32 | None = None
+    W_average: Floats32 | None = None
+    b_average: Floats32 | None = None
+    c_average: Floats32 | None = None
+    counts: NDArray[np.int64] | None = None  # updates, averagings, the update of the last one
 
     @classmethod
     def start(
@@ -659,6 +671,46 @@ def _step(
     return x + velocity, velocity
 
 
+def _centered(
+    d: Floats32,
+    d_b: Floats32,
+    d_c: Floats32,
+    v_offset: Floats32,
+    h_offset: Floats32,
+    phases: Sequence[tuple[Bools, Ints, Ints, float, float]],
+) -> tuple[Floats32, Floats32, Floats32]:
+    """The steps of W, b and c with units counted from their offsets (section 6, "centering").
+
+    `phases` are the rows of both: v, P, how often v counts, and the factors of their sums, signed.
+    """
+    mu, la = (np.rint(a.astype(np.float64) * 2**15) / 2**15 for a in (v_offset, h_offset))
+    b, c = d_b.astype(np.float64), d_c.astype(np.float64)
+    along_h = np.zeros_like(b)  # dW la, from rows
+    along_v = np.zeros_like(c)  # dW^T mu
+    c_la = b_mu = 0.0
+    for v, P, times, of_v, of_P in phases:
+        s, t = P @ la, v @ mu
+        along_h = along_h + (v.T @ s) * of_P
+        along_v = along_v + (P.T @ t) * of_P
+        c_la, b_mu = c_la + s.sum() * of_P, b_mu + (times * t).sum() * of_v
+    d = d - mu.astype(F32)[:, None] * d_c - d_b[:, None] * la.astype(F32)
+    d_b = (b - ((along_h - mu * c_la) - b * (la @ la))).astype(F32)
+    d_c = (c - ((along_v - la * b_mu) - c * (mu @ mu))).astype(F32)
+    return d, d_b, d_c
+
+
+def _with_norms_of_at_most(most: float, W: Floats32) -> Floats32:
+    """W, the columns that are longer scaled (section 6, "max_norm")."""
+    total = np.zeros(W.shape[1])
+    for first in range(0, len(W), 8):
+        part = np.zeros(W.shape[1], F32)
+        for row in W[first : first + 8]:
+            part = part + row * row
+        total = total + part
+    factor = np.sqrt(most**2 / np.maximum(total, most**2))
+    return W * np.where(total > most**2, factor, 1).astype(F32)
+
+
 def updates_a_pass(
     n_visible: int, n_hidden: int, B: int, *, C: int, k: int, n_labels: int = 0, moves_all: bool
 ) -> int:
@@ -680,6 +732,16 @@ def cd_update(
     l1: float = 0.0,
     l2: float = 0.0,
     n_labels: int = 0,
+    solver: str = "sgd",
+    beta_1: float = 0.0,
+    beta_2: float = 0.0,
+    epsilon: float = 0.0,
+    offset_rate: float = 0.0,
+    sparsity_target: float = 0.0,
+    sparsity_cost: float = 0.0,
+    sparsity_decay: float = 0.0,
+    max_norm: float = 0.0,
+    average: float = 0.0,
     moves_W: bool = True,
     weights: ArrayLike | None = None,
 ) -> CDState:
@@ -687,8 +749,10 @@ def cd_update(
 
     PCD where `state` carries chains, CD otherwise. Without `moves_W` the update is left pending.
     `weights` are the rows', relative to the mean of all.
+    Options of the update are on where the state has something for them.
     """
     W, b, c = state.W + F32(0), state.b, state.c  # no weight is -0
+    full_rate, learning_rate = learning_rate, learning_rate if solver == "sgd" else 1.0
     v_pos = np.asarray(v_pos, dtype=bool)
     persistent = state.h_chains is not None
     first = state.n_updates * k  # section 2: update n has the Gibbs steps n k ... n k + k - 1
@@ -707,10 +771,12 @@ def cd_update(
     # 3. Statistics, in integers. The float64 products are exact: all sums stay below 2^31.
     B, C = len(v_pos), len(v_neg)
     P_pos, P_neg = fixed_point(p_pos, B), fixed_point(p_neg, C)
-    counts, a_pos = np.ones(B, np.int64), None
+    times, a_pos = np.ones(B, np.int64), None
+    of_P, of_v = float(B * p_max(B)), float(B)  # what sums are divided by to be means
     if weights is not None:
-        counts, heaviest = row_integers(weights)
-        P_pos = np.rint(p_pos * counts.astype(F32)[:, None]).astype(np.int32)
+        times, heaviest = row_integers(weights)
+        of_P = of_v = of_P / heaviest if heaviest else np.inf
+        P_pos = np.rint(p_pos * times.astype(F32)[:, None]).astype(np.int32)
         a_pos = F32(learning_rate * heaviest / (B * p_max(B)))
     A_pos = (v_pos.T.astype(np.float64) @ P_pos.astype(np.float64)).astype(np.int32)
     A_neg = (v_neg.T.astype(np.float64) @ P_neg.astype(np.float64)).astype(np.int32)
@@ -724,11 +790,47 @@ def cd_update(
         P = update.v.T.astype(np.float64) @ update.P.astype(np.float64)
         A_pos = A_pos + P.astype(np.int32)
     d = _gradient(A_pos, B, A_neg, C, mean_of_fixed_point, a_pos)
+    S_pos, S_neg = (P.sum(axis=0, dtype=np.int64) for P in (P_pos, P_neg))
+    d_c = _gradient(S_pos, B, S_neg, C, mean_of_fixed_point, a_pos)
+    n_pos, n_neg = times @ v_pos, v_neg.sum(axis=0, dtype=np.int64)
+    d_b = _gradient(n_pos, B, n_neg, C, lambda n: F32(learning_rate / n), a_pos)
+
+    offsets = state.v_offset, state.h_offset
+    if offsets[0] is not None:
+        means = n_pos / of_v, S_pos / of_P
+        offsets = tuple(
+            ((1 - offset_rate) * old.astype(np.float64) + offset_rate * mean).astype(F32)
+            for old, mean in zip(offsets, means, strict=True)
+        )
+        once = np.ones(C, np.int64)
+        phases = (
+            (v_pos, P_pos, times, learning_rate / of_v, learning_rate / of_P),
+            (v_neg, P_neg, once, -learning_rate / C, -learning_rate / (C * p_max(C))),
+        )
+        d, d_b, d_c = _centered(d, d_b, d_c, *offsets, phases)
     if l2 != 0:
         d = d - W * F32(learning_rate * l2)
     if l1 != 0:
         d = d - np.sign(W) * F32(learning_rate * l1)
-    W_new, velocity_W = _step(W, state.velocity_W, d, momentum)
+
+    def step(
+        x: Floats32, first: Floats32, square: Floats32 | None, d: Floats32
+    ) -> tuple[Floats32, Floats32, Floats32 | None]:
+        if square is None:
+            return *_step(x, first, d, momentum), None
+        beta, rest = F32(beta_2), F32(1 - beta_2)
+        square = beta * square + rest * (d * d)
+        if solver == "rmsprop":
+            return x + F32(full_rate) * d / (np.sqrt(square) + F32(epsilon)), first, square
+        first = F32(beta_1) * first + F32(1 - beta_1) * d
+        t = float(state.n_squares[0] + 1)
+        root = np.sqrt(1 - beta_2**t)
+        a, e = F32(full_rate * (root / (1 - beta_1**t))), F32(epsilon * root)
+        return x + a * first / (np.sqrt(square) + e), first, square
+
+    W_new, velocity_W, W_square = step(W, state.velocity_W, state.W_square, d)
+    if max_norm:
+        W_new = _with_norms_of_at_most(max_norm, W_new)
     if moves_W:
         pending = ()
     else:
@@ -737,12 +839,25 @@ def cd_update(
         pending = (*pending, Pending(*rows, mean_of_fixed_point(B)))
 
     # 5. Biases.
-    S_pos, S_neg = (P.sum(axis=0, dtype=np.int64) for P in (P_pos, P_neg))
-    d_c = _gradient(S_pos, B, S_neg, C, mean_of_fixed_point, a_pos)
-    n_pos, n_neg = counts @ v_pos, v_neg.sum(axis=0, dtype=np.int64)
-    d_b = _gradient(n_pos, B, n_neg, C, lambda n: F32(learning_rate / n), a_pos)
-    b_new, velocity_b = _step(b, state.velocity_b, d_b, momentum)
-    c_new, velocity_c = _step(c, state.velocity_c, d_c, momentum)
+    q = state.h_activity
+    if q is not None:
+        mean = S_pos / of_P
+        q = (sparsity_decay * q.astype(np.float64) + (1 - sparsity_decay) * mean).astype(F32)
+        d_c = d_c + (
+            learning_rate * sparsity_cost * (sparsity_target - q.astype(np.float64))
+        ).astype(F32)
+    b_new, velocity_b, b_square = step(b, state.velocity_b, state.b_square, d_b)
+    c_new, velocity_c, c_square = step(c, state.velocity_c, state.c_square, d_c)
+
+    counts, averages = state.counts, (state.W_average, state.b_average, state.c_average)
+    if counts is not None:
+        counts = counts + np.array([1, 0, 0])
+        since, every = counts[0] - counts[2], np.rint(0.25 / (1 - average))
+        if average and moves_W and (counts[1] == 0 or since >= np.clip(every, 1, 100)):
+            rate = F32(max(1 - average ** float(since), 1 / (counts[1] + 1)))
+            now = (W_new, b_new, c_new)
+            averages = tuple(a + (x - a) * rate for a, x in zip(averages, now, strict=True))
+            counts = np.array([counts[0], counts[1] + 1, counts[0]])
 
     return CDState(
         W_new,
@@ -755,6 +870,14 @@ def cd_update(
         state.n_updates + 1,
         pending,
         state.completions,
+        W_square,
+        b_square,
+        c_square,
+        None if W_square is None else state.n_squares + 1,
+        *offsets,
+        q,
+        *averages,
+        counts,
     )
 
 
@@ -800,7 +923,9 @@ def cd_epoch(
         C=batch_size if state.h_chains is None else len(state.h_chains),
         k=rule.get("k", 1),
         n_labels=rule.get("n_labels", 0),
-        moves_all=any(rule.get(name, 0) for name in ("momentum", "l1", "l2")),
+        moves_all=any(rule.get(name, 0) for name in ("momentum", "l1", "l2", "max_norm"))
+        or state.v_offset is not None
+        or state.W_square is not None,
     )
     if weights is not None or observed is not None:
         together = 1

@@ -204,6 +204,27 @@ CALLS: dict[str, Call] = {
         lambda: [rows(), np.arange(N), 0, N, 2, 0, 0.1, 0.0],
         [ROWS, "in", INT, INT, INT, INT, REAL, REAL],
     ),
+    "Trainer.center": (
+        lambda: trainer().center,
+        lambda: [empty(V), empty(H), 0.01],
+        [OUT, OUT, REAL],
+    ),
+    "Trainer.adapt": (
+        lambda: trainer().adapt,
+        lambda: [empty(V, H), empty(V), empty(H), np.zeros(1, np.int64), 0.9, 0.99, 1e-8],
+        [OUT, OUT, OUT, OUT, REAL, REAL, REAL],
+    ),
+    "Trainer.limit_norms": (lambda: trainer().limit_norms, lambda: [1.0], [REAL]),
+    "Trainer.make_sparse": (
+        lambda: trainer().make_sparse,
+        lambda: [empty(H), 0.1, 1.0, 0.9],
+        [OUT, REAL, REAL, REAL],
+    ),
+    "Trainer.keep_averages": (
+        lambda: trainer().keep_averages,
+        lambda: [empty(V, H), empty(V), empty(H), np.zeros(3, np.int64), 0.9],
+        [OUT, OUT, OUT, OUT, REAL],
+    ),
     "Trainer.updates_a_pass": (lambda: trainer().updates_a_pass, lambda: [rows(), 2], [ROWS, INT]),
     "Trainer.copy_visible_states": (
         lambda: trained().copy_visible_states,
@@ -347,6 +368,8 @@ def wrong_layouts(a: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         shifted = room.view(a.dtype).reshape(a.shape)
         shifted[...] = a
         yield "misaligned", shifted
+    if a.size == 1:  # which lies in one way alone
+        return
     if a.ndim == 1:
         yield "reversed", a[::-1]
         yield "every second value", np.repeat(a, 2)[::2]

@@ -33,12 +33,16 @@ def states_of(words: np.ndarray, n_units: int) -> np.ndarray:
     return np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, :n_units].astype(bool)
 
 
+def completions_of(rbm: BernoulliRBM) -> np.ndarray | None:
+    return rbm._carried.get("completions")
+
+
 def assert_same_fit(one: BernoulliRBM, other: BernoulliRBM) -> None:
     assert_same_run(one, other)
-    if one._completions is None or other._completions is None:
-        assert one._completions is other._completions
+    if completions_of(one) is None or completions_of(other) is None:
+        assert completions_of(one) is completions_of(other)
     else:
-        assert same_bits(one._completions, other._completions)
+        assert same_bits(completions_of(one), completions_of(other))
 
 
 # --- The Trainer, bit for bit ---------------------------------------------------------------------
@@ -185,13 +189,13 @@ def test_learning_from_what_is_observed() -> None:
 )
 def test_completions_have_what_is_observed(parameters: dict[str, Any]) -> None:
     rbm = small(**parameters).fit(X)
-    completions, observed = states_of(rbm._completions, 11), ~np.isnan(X)
+    completions, observed = states_of(completions_of(rbm), 11), ~np.isnan(X)
     np.testing.assert_array_equal(completions[observed], X[observed] == 1)
     assert 0.2 < completions[~observed].mean() < 0.8
     assert np.isfinite(rbm.history_["pseudo_likelihood"]).all()
     assert_same_fit(small(**parameters).fit(X.astype(np.float32).tolist()), rbm)
     other = small(**parameters).fit(np.nan_to_num(X))
-    assert other._completions is None
+    assert completions_of(other) is None
     assert not np.array_equal(other.components_, rbm.components_)
 
 
@@ -212,7 +216,7 @@ def test_the_first_completions_are_draws_by_the_visible_biases() -> None:
     np.testing.assert_allclose(rbm.intercept_visible_, np.log(mean / (1 - mean)), rtol=1e-5)
     p = np.tile(ref.sigmoid(rbm.intercept_visible_), (57, 1))
     drawn = ref.bernoulli(p, rbm._seed, stream=ref.STREAM_INPUT)
-    assert same_bits(rbm._completions, packed(drawn))
+    assert same_bits(completions_of(rbm), packed(drawn))
 
 
 def test_odds_are_drawn_anew_where_they_are_observed() -> None:
@@ -220,8 +224,8 @@ def test_odds_are_drawn_anew_where_they_are_observed() -> None:
     odds = np.where(np.isnan(X), NAN, 0.25 + 0.5 * np.nan_to_num(X))
     rbm = small(inputs="sample").fit(odds)
     assert np.isfinite(rbm.components_).all()
-    before = rbm._completions.copy()
-    kept = small(inputs="sample", n_iter=4).fit(odds)._completions
+    before = completions_of(rbm).copy()
+    kept = completions_of(small(inputs="sample", n_iter=4).fit(odds))
     assert not np.array_equal(before, kept)
     for method in (small().fit, small().partial_fit):
         with pytest.raises(ValueError, match=r'X must be zeros and ones where missing="sample"'):
@@ -282,7 +286,7 @@ def test_partial_fit_begins_completions_anew() -> None:
     for _ in range(3):
         one.partial_fit(X)
     other.partial_fit(X).partial_fit(X)
-    assert other._completions is None
+    assert completions_of(other) is None
     assert_same_fit(other.partial_fit(X), one)
     assert not np.array_equal(small().partial_fit(X).components_, other.components_)
     after_fit = small().fit(X).partial_fit(X[:20])
@@ -299,7 +303,7 @@ def test_a_divergence_brings_completions_back() -> None:
 
 def assert_same_fit_but_history(one: BernoulliRBM, other: BernoulliRBM) -> None:
     np.testing.assert_array_equal(one.components_, other.components_)
-    np.testing.assert_array_equal(one._completions, other._completions)
+    np.testing.assert_array_equal(completions_of(one), completions_of(other))
 
 
 def test_what_still_refuses_nan() -> None:

@@ -52,6 +52,10 @@ def assert_equal_models(one, other):
         {},
         {"momentum": 0.7, "n_chains": 3},
         {"algorithm": "cd", "l1": 0.01, "shuffle": True, "n_threads": 2, "precision": "float32"},
+        {"sparsity_target": 0.2, "sparsity_decay": 0.5},
+        {"solver": "adam", "beta_2": 0.9},
+        {"max_norm": 0.5},
+        {"average": 0.9, "centering": True},
         {"n_components": 70, "batch_size": np.int64(8), "learning_rate": np.float32(0.3)},
     ],
 )

@@ -55,6 +55,12 @@ RULES = {
     },
     # Zero in the epoch that is saved: the velocity must still be there in the next.
     "momentum that waits": {"momentum": lambda epoch: 0.8 * (epoch >= 2)},
+    "sparsity": {"sparsity_target": 0.2, "momentum": 0.5},
+    "centering": {"centering": True, "momentum": 0.5},
+    "adam": {"solver": "adam", "learning_rate": 0.01, "average": 0.6},
+    "rmsprop": {"solver": "rmsprop", "learning_rate": 0.01},
+    "max norm": {"max_norm": 0.05, "momentum": 0.5},
+    "average": {"average": 0.7, "momentum": 0.5},
     "all": {"n_gibbs_steps": 2, "momentum": 0.8, "shuffle": True, "n_chains": 4, "init": "data"},
 }
 

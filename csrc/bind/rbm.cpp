@@ -270,6 +270,13 @@ RowTraits row_traits(const TrainingState& state, const py::object& weights, cons
     return traits;
 }
 
+// An array with a value for each of the weights.
+View<float> weights_like(PyTrainer& self, const py::array& values, const char* name) {
+    const auto view = matrix_view<float>(values, name);
+    require_shape(view, self.trainer.rbm().n_visible(), self.trainer.rbm().n_hidden(), name);
+    return view;
+}
+
 void add_trainer(py::module_& m) {
     py::class_<PyTrainer>(m, "Trainer")
         .def(py::init([](const py::array& w, const py::array& b, const py::array& c, const py::array& chains,
@@ -306,6 +313,53 @@ void add_trainer(py::module_& m) {
              py::keep_alive<1, 2>(), py::keep_alive<1, 3>(), py::keep_alive<1, 4>(), py::keep_alive<1, 5>(),
              py::keep_alive<1, 6>(), py::keep_alive<1, 7>(), py::keep_alive<1, 8>(), py::keep_alive<1, 9>(),
              py::keep_alive<1, 18>(), py::keep_alive<1, 19>())
+        .def(
+            "center",
+            [](PyTrainer& self, const py::array& v_offset, const py::array& h_offset, double rate) {
+                const Rbm& rbm = self.trainer.rbm();
+                self.trainer.center(vector_view<float>(v_offset, rbm.n_visible(), "v_offset"),
+                                    vector_view<float>(h_offset, rbm.n_hidden(), "h_offset"), rate);
+            },
+            py::arg("v_offset"), py::arg("h_offset"), py::arg("rate"), py::keep_alive<1, 2>(), py::keep_alive<1, 3>())
+        .def(
+            "adapt",
+            [](PyTrainer& self, const py::array& w_square, const py::array& b_square, const py::array& c_square,
+               const py::array& updates, double beta_1, double beta_2, double epsilon) {
+                Adaptation adaptation;
+                adaptation.w_square = weights_like(self, w_square, "W_square");
+                adaptation.b_square = vector_view<float>(b_square, adaptation.w_square.rows, "b_square");
+                adaptation.c_square = vector_view<float>(c_square, adaptation.w_square.cols, "c_square");
+                adaptation.updates = vector_view<std::int64_t>(updates, 1, "updates");
+                adaptation.beta_1 = beta_1;
+                adaptation.beta_2 = beta_2;
+                adaptation.epsilon = epsilon;
+                self.trainer.adapt(adaptation);
+            },
+            py::arg("W_square"), py::arg("b_square"), py::arg("c_square"), py::arg("updates"), py::arg("beta_1"),
+            py::arg("beta_2"), py::arg("epsilon"), py::keep_alive<1, 2>(), py::keep_alive<1, 3>(),
+            py::keep_alive<1, 4>(), py::keep_alive<1, 5>())
+        .def(
+            "make_sparse",
+            [](PyTrainer& self, const py::array& activity, double target, double cost, double decay) {
+                const Index n_hidden = self.trainer.rbm().n_hidden();
+                self.trainer.make_sparse({vector_view<float>(activity, n_hidden, "activity"), target, cost, decay});
+            },
+            py::arg("activity"), py::arg("target"), py::arg("cost"), py::arg("decay"), py::keep_alive<1, 2>())
+        .def(
+            "limit_norms", [](PyTrainer& self, double most) { self.trainer.limit_norms(most); }, py::arg("most"))
+        .def(
+            "keep_averages",
+            [](PyTrainer& self, const py::array& w, const py::array& b, const py::array& c, const py::array& counts,
+               double decay) {
+                Averages averages;
+                averages.w = weights_like(self, w, "W");
+                averages.b = vector_view<float>(b, averages.w.rows, "b");
+                averages.c = vector_view<float>(c, averages.w.cols, "c");
+                averages.decay = decay;
+                self.trainer.keep_averages(averages, vector_view<std::int64_t>(counts, n_counts, "counts"));
+            },
+            py::arg("W"), py::arg("b"), py::arg("c"), py::arg("counts"), py::arg("decay"), py::keep_alive<1, 2>(),
+            py::keep_alive<1, 3>(), py::keep_alive<1, 4>(), py::keep_alive<1, 5>())
         .def_property_readonly("rows_done", [](const PyTrainer& self) { return self.trainer.rows_done(); })
         .def(
             "copy_visible_states",

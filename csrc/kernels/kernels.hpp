@@ -60,9 +60,16 @@ struct UpdateRule {
     float l1 = 0;  // ε·λ₁
     float l2 = 0;  // ε·λ₂
     bool use_momentum = false;
+    bool is_centered = false;
+    // The step is rate·g/(√s + epsilon), s a moving average of squares of the gradient and g one of it, or with no
+    // array for that the gradient itself.
+    bool adapts = false;
+    float beta1 = 0, beta2 = 0;
+    float rest1 = 0, rest2 = 0;  // 1 − β, rounded once
+    float rate = 0, epsilon = 0;
 
     // Weights without a step too.
-    bool moves_all() const { return use_momentum || l1 != 0 || l2 != 0; }
+    bool moves_all() const { return use_momentum || is_centered || adapts || l1 != 0 || l2 != 0; }
 };
 
 // Where some of W lies, up to eight rows of any number of blocks of columns, and where what is rounded of it goes;
@@ -70,9 +77,14 @@ struct UpdateRule {
 struct UpdateTile {
     float* w;  // row r at w + r·w_stride
     Index w_stride;
-    float* velocity;  // null without momentum
+    float* velocity;  // or averages of the gradient; null without momentum
     Index velocity_stride;
+    float* square;  // averages of its squares, where steps adapt
+    Index square_stride;
     const float* gradient;  // the step d before decay: [block][8][64]
+    // With a centred gradient: what is taken from it, row_offset·col_step and row_step·col_offset.
+    const float *row_offset, *row_step;
+    const float *col_offset, *col_step;
     Index rows;  // 1 … 8
     std::uint32_t moving;  // a bit for each that has a step; for all of them where the rule moves all
     Index cols;  // 1 or more; they end in the last block
@@ -240,8 +252,8 @@ struct Kernels {
     // out[i] = g[i]·a_pos + float(neg[i])·a_neg: a float32 positive phase with an integer negative one.
     void (*add_phases_f32)(const float* g, const std::int32_t* neg, Index n, float a_pos, float a_neg, float* out);
     void (*update_tiles)(const UpdateTile& tile, const UpdateRule& rule);
-    // The same step for a vector without decay (the biases).
-    void (*update_vector)(float* values, float* velocity, const float* step, Index n, const UpdateRule& rule);
+    // The same for a vector without centring and decay (the biases); `step` becomes what is added.
+    void (*update_vector)(float* values, float* velocity, float* square, float* step, Index n, const UpdateRule& rule);
 
     // ---- pending.inc: products corrected by updates that W has not taken ----
     // counts[r] = units that are on both in a and in row r: fewer than 2¹⁵.
@@ -263,6 +275,8 @@ struct Kernels {
     // v −= decay·w, then w += v.
     void (*step_momentum_f32)(float* w, float* velocity, Index n, float decay);
     void (*step_adam_f32)(float* w, const float* gradient, float* first, float* second, Index n, const AdamRule& rule);
+    // average[i] += (w[i] − average[i])·rate
+    void (*average_f32)(const float* w, Index n, float rate, float* average);
     // sums[j] += m[r][j]² over the rows of m; and m[r][j] *= factor[j].
     void (*add_squares_f32)(View<const float> m, float* sums);
     void (*scale_columns_f32)(const float* factor, View<float> m);

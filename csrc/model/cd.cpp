@@ -285,6 +285,11 @@ void ContrastiveDivergence::hidden_bias_step(double rate, Index block, float* st
         step[j] = bias_step(positive[j], negative[j], a_positive, a_negative);
 }
 
+void ContrastiveDivergence::hidden_means(Index block, double* means) const {
+    positive_.sum_hidden(block, means);
+    for (Index j = 0; j < std::min(block_width, n_hidden_ - block * block_width); ++j) means[j] /= positive_.weight();
+}
+
 void ContrastiveDivergence::begin_weight_steps(double rate, int n_threads) {
     a_positive_ = positive_.factor(rate);
     a_negative_ = negative_.factor(rate);

@@ -44,6 +44,8 @@ class ContrastiveDivergence {
     // or the step at learning rate `rate`, piece by piece. For the biases of a share's units and of a block:
     void visible_bias_step(double rate, int share, float* step) const;
     void hidden_bias_step(double rate, Index block, float* step) const;
+    // The means over the data of p(h|v), of a block's units.
+    void hidden_means(Index block, double* means) const;
     // For W, of all updates pending, if there are some: after begin_weight_steps, and list_pending of the share,
     // step[block][8][64] of a share's units first … last − 1 (at most tile_units) and
     // some blocks of hidden units (at most step_blocks). For the units in `wanted`, a bit each; it is zero for those
@@ -55,6 +57,12 @@ class ContrastiveDivergence {
     // W has taken them.
     void clear_pending() { pending_.clear(); }
     const Shares& shares() const { return shares_; }
+    const Phase& positive() const { return positive_; }
+    const Phase& negative() const { return negative_; }
+    Index hidden_blocks() const { return ceil_div(n_hidden_, block_width); }
+    Range hidden_units(Index block) const {
+        return {block * block_width, std::min((block + 1) * block_width, n_hidden_)};
+    }
 
   private:
     void run_by_shares(Rbm& rbm, const Batch& data, View<std::uint64_t> chains, const CdOptions& options);

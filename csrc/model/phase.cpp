@@ -129,6 +129,56 @@ void Phase::sum_hidden(Index block, double* sums) const {
     for (Index j = 0; j < cols; ++j) sums[j] = is_negated_ ? -sum[j] : sum[j];
 }
 
+template <class F>
+void Phase::for_each_visible(int share, F&& f) const {
+    if (is_listed_) {
+        const RowLists lists = listed(share);
+        for (Index n = 0, k = 0; n < rows_; ++n)
+            for (; k < lists.end(n); ++k) f(n, lists.index[k], lists.value ? static_cast<double>(lists.value[k]) : 1.0);
+        return;
+    }
+    const Range units = shares_.units(share);
+    for (Index n = 0; n < rows_; ++n)
+        for (Index i = units.begin; i < units.end; ++i)
+            f(n, i - units.begin, static_cast<double>(visible_[n * n_visible_ + i]));
+}
+
+void Phase::add_visible_products(int share, const float* weights, double* rows) const {
+    for_each_visible(share, [&](Index n, Index i, double v) { rows[n] += v * static_cast<double>(weights[i]); });
+}
+
+void Phase::add_visible_sums(int share, const double* weights, double* units) const {
+    for_each_visible(share, [&](Index n, Index i, double v) { units[i] += weights[n] * v; });
+}
+
+template <class F>
+void Phase::for_each_hidden_row(Index block, F&& f) const {
+    for (Index n = 0; n < rows_; ++n)
+        if (is_integer_)
+            f(n, fixed_ + (block * fixed_rows_ + n) * block_width);
+        else
+            f(n, probabilities_.data() + n * n_hidden_ + block * block_width);
+}
+
+void Phase::add_hidden_products(Index block, const float* weights, double* rows) const {
+    const Index cols = std::min(block_width, n_hidden_ - block * block_width);
+    const double sign = is_integer_ && is_negated_ ? -1 : 1;
+    for_each_hidden_row(block, [&](Index n, const auto* p) {
+        double sum = 0;
+        for (Index j = 0; j < cols; ++j) sum += static_cast<double>(p[j]) * static_cast<double>(weights[j]);
+        rows[n] += sign * sum;
+    });
+}
+
+void Phase::add_hidden_sums(Index block, const double* weights, double* units) const {
+    const Index cols = std::min(block_width, n_hidden_ - block * block_width);
+    const double sign = is_integer_ && is_negated_ ? -1 : 1;
+    for_each_hidden_row(block, [&](Index n, const auto* p) {
+        const double weight = sign * weights[n];
+        for (Index j = 0; j < cols; ++j) units[j] += weight * static_cast<double>(p[j]);
+    });
+}
+
 void Phase::sum_products(const ValueLists& values, Index units, Index block, float* sums) const {
     const Index j0 = block * block_width, cols = std::min(block_width, n_hidden_ - j0);
     kernels().sum_values_f32(values, 0, units, {probabilities_.data() + j0, rows_, cols, n_hidden_}, sums);

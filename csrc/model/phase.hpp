@@ -66,11 +66,25 @@ class Phase {
     HalfStep kept(HalfStep out);
     // What makes a sum over the rows, of integers on the integer path, a mean times `rate`; weighted, if they are.
     float factor(double rate) const;
+    // What such a sum is to be divided by to be a mean.
+    double weight() const { return static_cast<double>(rows_) * (is_integer_ ? largest_ : 1) / heaviest_; }
+    // The same of visible units, whose rows count as often as this.
+    double visible_weight() const { return is_weighted() ? weight() : static_cast<double>(rows_); }
+    double row_weight(Index row) const { return is_weighted() ? row_factor(row) : 1.0; }
 
     // Σ_n p_nj of a block, exact in integers on the integer path; Σ_n v_ni of a unit that is not listed. Of weighted
     // rows, each times its factor.
     void sum_hidden(Index block, double* sums) const;
     double sum_visible(Index unit) const;
+    // Products with a phase's matrices, added to what is there, in the order of rows and units: of the visible states
+    // of a share's units with weights of the units, rows[n] += Σ_i v_ni·weight_i, and with weights of the rows,
+    // units[i] += Σ_n weight_n·v_ni; the same of the probabilities of a block's hidden units, integers on the integer
+    // path.
+    void add_visible_products(int share, const float* weights, double* rows) const;
+    void add_visible_sums(int share, const double* weights, double* units) const;
+    void add_hidden_products(Index block, const float* weights, double* rows) const;
+    void add_hidden_sums(Index block, const double* weights, double* units) const;
+
     // Σ_n v_ni·p_nj of some units and one block, from lists of what is not zero.
     void sum_products(const ValueLists& values, Index units, Index block, float* sums) const;
     // As one product: step += factor·vᵀp.
@@ -81,6 +95,13 @@ class Phase {
         ListBuffer ones;
         ValueListBuffer values;
     };
+
+    // f(row, unit of the share, value) for what is on, or not zero.
+    template <class F>
+    void for_each_visible(int share, F&& f) const;
+    // f(row, p), p the probabilities of a block: integers, negated or not, or floats.
+    template <class F>
+    void for_each_hidden_row(Index block, F&& f) const;
 
     Shares shares_;
     std::vector<Share> share_;

@@ -4,7 +4,7 @@
 #include <atomic>
 #include <stdexcept>
 
-#include "model/cd.hpp"
+#include "model/centering.hpp"
 #include "model/completion.hpp"
 
 namespace harmonium {
@@ -39,10 +39,51 @@ struct TrainingOptions {
     Index n_labels = 0;  // the last visible units, a softmax group
 };
 
+// Hidden biases are drawn to where units are on in so large a part of the data (Lee, Ekanadham & Ng 2008).
+struct Sparsity {
+    float* activity = nullptr;  // moving averages of p(h|v⁺); null where there is no target
+    double target = 0, cost = 0, decay = 0;
+};
+
+// Moving averages of the squares of the gradient, by whose roots steps are divided; null where they are not. With
+// velocities, which are then averages of the gradient itself, this is Adam (Kingma & Ba 2015), and RMSprop without.
+struct Adaptation {
+    View<float> w_square;
+    float* b_square = nullptr;
+    float* c_square = nullptr;
+    std::int64_t* updates = nullptr;  // that they have seen
+    double beta_1 = 0, beta_2 = 0, epsilon = 0;
+    bool is_on() const { return !w_square.empty(); }
+};
+
+// Numbers that updates carry beside arrays of their own.
+enum Count { updates_made, averages_taken, averaged_at, n_counts };
+
+// Moving averages of the parameters, whose weights fall by `decay` an update; null where there are none.
+struct Averages {
+    View<float> w;
+    float* b = nullptr;
+    float* c = nullptr;
+    double decay = 0;
+};
+
 class Trainer {
   public:
     Trainer(Parameters parameters, TrainingState state, TrainingOptions options, Precision precision, int n_threads,
             RowTraits traits = {});
+
+    // Options of the update (docs/numerics.md, section 6), whose arrays are Python's too.
+    void center(float* visible_offset, float* hidden_offset, double rate) {
+        centering_ = Centering(visible_offset, hidden_offset, rate);
+    }
+    void adapt(const Adaptation& adaptation) { adaptation_ = adaptation; }
+    void make_sparse(const Sparsity& sparsity) { sparsity_ = sparsity; }
+    // The norm of each hidden unit's weights is at most this after every update.
+    void limit_norms(double most);
+    void keep_averages(const Averages& averages, std::int64_t* counts) {
+        averages_ = averages;
+        counts_ = counts;
+    }
 
     // One update per minibatch of `batch_size` rows (the last may be shorter) over the whole of `data`, the
     // first with Gibbs step number `step`, at constant learning rate and momentum. Throws Diverged after the update
@@ -70,23 +111,37 @@ class Trainer {
 
   private:
     UpdateRule rule_of(double learning_rate, double momentum) const;
+    void adapt_rule(double learning_rate, UpdateRule& rule) const;
     // Of the biases; and of the weights, by this update and those pending.
-    void update(const UpdateRule& rule, double learning_rate, bool moves_weights);
-    void update_weights(const UpdateRule& rule, int share);
+    void update(const UpdateRule& rule, double rate, bool moves_weights);
+    void begin_centering(double rate);
+    // By their step; or, in place of that, by a factor for each column.
+    void update_weights(const UpdateRule& rule, int share, const float* factor = nullptr);
     // Of as many units as share the lines of the transposed copy.
-    void update_line(const UpdateRule& rule, int share, Range units);
+    void update_line(const UpdateRule& rule, int share, Range units, const float* factor);
+    void limit_columns();
+    // Of a block; true if some are not 1.
+    bool find_factors(Index block);
     // After the largest |w| of at most eight rows changed to these.
     void follow_row_scales(Range units, const std::uint32_t* most);
     void follow_column_scales(Index block);
-    void update_visible_biases(const UpdateRule& rule, double learning_rate, int share);
-    void update_hidden_biases(const UpdateRule& rule, double learning_rate, Index block);
-    void update_biases(const UpdateRule& rule, Direction direction, Range units, const float* step);
+    void update_visible_biases(const UpdateRule& rule, double rate, int share);
+    void update_hidden_biases(const UpdateRule& rule, double rate, Index block);
+    void add_sparsity(double rate, Index block, float* step) const;
+    // After an update that left W up to date.
+    void average_parameters();
+    void update_biases(const UpdateRule& rule, Direction direction, Range units, float* step);
 
     Rbm rbm_;
     TrainingState state_;
     TrainingOptions options_;
     RowTraits traits_;
     Completions completions_;
+    Centering centering_;
+    Adaptation adaptation_;
+    Sparsity sparsity_;
+    Averages averages_;
+    std::int64_t* counts_ = nullptr;
     ContrastiveDivergence cd_;
     bool quantizes_;
     Index rows_done_ = 0;
@@ -94,6 +149,9 @@ class Trainer {
     // taken over these instead of over W.
     Buffer<std::uint32_t> tile_max_;
     Buffer<std::uint32_t> share_max_;  // the same within each share of visible units
+    double max_norm_ = 0;  // 0: none
+    Buffer<float> tile_square_;  // sums of w² of each column within each eight rows, like tile_max_
+    Buffer<float> column_factor_;
     Buffer<float> b_step_;
     std::atomic<bool> diverged_{false};
     Index padded_hidden_;

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harmonium._version import __version__
 
 if TYPE_CHECKING:
-    from harmonium import callbacks, datasets, ops, plotting
+    from harmonium import callbacks, datasets, ops, plotting, schedules
     from harmonium.autoencoder import DeepAutoencoder
     from harmonium.classifier import DBNClassifier, SoftmaxRegression
     from harmonium.dbn import DBN
@@ -32,6 +32,7 @@ __all__ = [
     "ops",
     "patch_sklearn",
     "plotting",
+    "schedules",
     "unpatch_sklearn",
 ]
 
@@ -45,7 +46,7 @@ _MODULE_OF = {
     "patch_sklearn": "harmonium.patch",
     "unpatch_sklearn": "harmonium.patch",
 }
-_MODULES = ("callbacks", "datasets", "ops", "plotting")
+_MODULES = ("callbacks", "datasets", "ops", "plotting", "schedules")
 
 
 def __getattr__(name: str) -> Any:

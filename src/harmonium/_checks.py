@@ -32,15 +32,17 @@ def check_real(
     minimum: float = -math.inf,
     maximum: float = math.inf,
     open_minimum: bool = False,
+    open_maximum: bool = False,
 ) -> float:
     """Return `value` as a finite float in the range, or raise as `check_integer` does."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}")
     number = float(value)
     too_low = number <= minimum if open_minimum else number < minimum
-    if not math.isfinite(number) or too_low or number > maximum:
+    too_high = number >= maximum if open_maximum else number > maximum
+    if not math.isfinite(number) or too_low or too_high:
         left = "(" if open_minimum or minimum == -math.inf else "["
-        right = ")" if maximum == math.inf else "]"
+        right = ")" if open_maximum or maximum == math.inf else "]"
         interval = f"{left}{minimum:g}, {maximum:g}{right}"
         raise ValueError(f"{name} must be a finite number in {interval}, got {value!r}")
     return number

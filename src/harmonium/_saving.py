@@ -28,7 +28,8 @@ class SavedEstimator:
 
         Functions and objects among the parameters can't be written: `callbacks` is left out, a
         `learning_rate` or `momentum` that is a function is saved as its value for the last epoch,
-        a `random_state` that is a generator as None.
+        unless it is one of :mod:`harmonium.schedules`, a `random_state` that is a generator as
+        None.
 
         Parameters
         ----------

@@ -393,6 +393,7 @@ class DBN(
         top.components_ = np.array(W, dtype, order="C").T
         top.intercept_visible_ = b.astype(dtype)
         top.intercept_hidden_ = c.astype(dtype)
+        top._carried = {}  # of another training
         self.up_down_history_ = state.history
         self._up_down = state
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from harmonium import schedules
 from harmonium._arrays import words_for
 from harmonium._version import __version__
 from harmonium.persistence import load_arrays, save_arrays
@@ -34,6 +36,8 @@ _NUMBERS = (
     "best_score",
     "wait_until",
 )
+
+_SCHEDULES = {name: getattr(schedules, name) for name in schedules.__all__}
 
 Arrays = dict[str, np.ndarray]
 Header = dict[str, Any]
@@ -112,18 +116,24 @@ def _read_head(estimator: Any, header: Header) -> Any:
 
 
 def _plain_parameters(estimator: BaseEstimator, epoch: int) -> dict[str, Any]:
-    """Return what of the parameters can be written; schedules as their values in an epoch."""
+    """Return what of the parameters can be written; functions as their values in an epoch."""
     parameters = estimator.get_params(deep=False)
     parameters.pop("callbacks")
     for name in ("learning_rate", "momentum"):
-        if callable(parameters.get(name)):
+        if callable(parameters.get(name)) and not _is_schedule(parameters[name]):
             parameters[name] = value_at(name, parameters[name], max(epoch, 0))
     if isinstance(parameters.get("random_state"), np.random.RandomState):
         parameters["random_state"] = None
     return {name: _plain(value) for name, value in parameters.items()}
 
 
+def _is_schedule(value: Any) -> bool:
+    return type(value) in _SCHEDULES.values()
+
+
 def _plain(value: Any) -> Any:
+    if _is_schedule(value):
+        return {"schedule": type(value).__name__, **dataclasses.asdict(value)}
     if isinstance(value, BernoulliRBM):
         return {"BernoulliRBM": _plain_parameters(value, 0)}
     if isinstance(value, Mapping):
@@ -135,23 +145,53 @@ def _plain(value: Any) -> Any:
 
 def _parameters_of(plain: Any) -> Any:
     if isinstance(plain, dict) and "BernoulliRBM" in plain:
-        return BernoulliRBM(**plain["BernoulliRBM"])
+        return _rbm_of(plain["BernoulliRBM"])
+    if isinstance(plain, dict) and "schedule" in plain:
+        arguments = dict(plain)
+        return _SCHEDULES[arguments.pop("schedule")](**arguments)
     if isinstance(plain, dict) and "pairs" in plain:
         return {key: _parameters_of(item) for key, item in plain["pairs"]}
     return tuple(_parameters_of(item) for item in plain) if isinstance(plain, list) else plain
 
 
-def _checked(arrays: Arrays, name: str, shape: tuple[int, ...]) -> np.ndarray:
+def _rbm_of(parameters: Mapping[str, Any]) -> BernoulliRBM:
+    return BernoulliRBM(**{name: _parameters_of(value) for name, value in parameters.items()})
+
+
+def _checked(
+    arrays: Arrays, name: str, shape: tuple[int | None, ...], kind: str = "f"
+) -> np.ndarray:
+    """Return an array of the shape, of which None may be any length."""
     array = arrays[name]
-    if array.shape != shape or array.dtype.kind != "f":
+    fits = array.ndim == len(shape) and all(
+        wanted in (None, size) for size, wanted in zip(array.shape, shape, strict=True)
+    )
+    if not fits or array.dtype.kind != kind:
+        kinds = {"f": "floats", "i": "integers", "u": "words of bits"}
         raise ValueError(
-            f"{name} is {array.dtype} of shape {array.shape} where floats of shape {shape} "
+            f"{name} is {array.dtype} of shape {array.shape} where {kinds[kind]} of shape {shape} "
             "were expected"
         )
     return array
 
 
 # ---- the RBM ----
+
+_COUNTS = {"counts": (3,), "n_squares": (1,), "exchanges": (2, None)}
+_BETAS = {"betas": (None,)}
+
+
+def _carried_array(
+    arrays: Arrays, begin: str, name: str, n_visible: int, n_hidden: int
+) -> np.ndarray:
+    """Return an array that updates carry: its name says what form it has."""
+    words = {"completions": (None, words_for(n_visible)), "replicas": (None, words_for(n_hidden))}
+    for kind, shapes in (("u", words), ("i", _COUNTS), ("f", _BETAS)):
+        if name in shapes:
+            return _checked(arrays, begin + name, shapes[name], kind)
+    sizes = {"W": (n_visible, n_hidden), "b": (n_visible,), "c": (n_hidden,)}
+    sizes |= {"v": sizes["b"], "h": sizes["c"]}
+    return _checked(arrays, begin + name, sizes[name[0]])
 
 
 def _write_rbm(rbm: BernoulliRBM, arrays: Arrays, prefix: str) -> Header:
@@ -162,8 +202,8 @@ def _write_rbm(rbm: BernoulliRBM, arrays: Arrays, prefix: str) -> Header:
     if rbm._velocity is not None:
         for name, array in zip(_VELOCITIES, rbm._velocity, strict=True):
             arrays[prefix + name] = array
-    if rbm._completions is not None:
-        arrays[prefix + "completions"] = rbm._completions
+    for name, array in rbm._carried.items():
+        arrays[f"{prefix}carried.{name}"] = array
     generator = None
     if rbm._generator_state is not None:
         generator = dict(rbm._generator_state)
@@ -182,7 +222,7 @@ def _write_rbm(rbm: BernoulliRBM, arrays: Arrays, prefix: str) -> Header:
 
 
 def _read_rbm(arrays: Arrays, header: Header, prefix: str) -> BernoulliRBM:
-    rbm = BernoulliRBM(**header["parameters"])
+    rbm = _rbm_of(header["parameters"])
     W = arrays[prefix + "components_"]
     n_visible, n_hidden = W.shape
     shapes = {
@@ -206,18 +246,15 @@ def _read_rbm(arrays: Arrays, header: Header, prefix: str) -> BernoulliRBM:
     rbm._rows_done = header["rows_done"]
     rbm._n_sampled = header["n_sampled"]
     rbm._n_labels = header["n_labels"]
-    completions = rbm._completions = arrays.get(prefix + "completions")
-    if completions is not None:
-        width = words_for(n_visible)
-        if completions.dtype != np.uint64 or completions.shape[1:] != (width,):
-            raise ValueError(
-                f"completions are {completions.dtype} of shape {completions.shape} where words of "
-                f"bits, {width} a row, were expected"
-            )
     generator = header.get("generator")
     if generator is not None:
         rbm._generator_state = generator | {"key": arrays[prefix + "generator"]}
     rbm._velocity = tuple(read[name] for name in _VELOCITIES) if has_velocity else None
+    begin = f"{prefix}carried."
+    rbm._carried = {
+        name: _carried_array(arrays, begin, name, n_visible, n_hidden)
+        for name in (name.removeprefix(begin) for name in arrays if name.startswith(begin))
+    }
     return rbm
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
+from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -40,13 +42,13 @@ from harmonium.callbacks import Callback, CallbackList
 from harmonium.engine import get_engine
 from harmonium.engine.protocol import (
     Array,
-    Bits,
     Engine,
     Float32,
     Machine,
     Rows,
     RowTraits,
     TrainingArrays,
+    UpdateOptions,
     Updates,
 )
 from harmonium.rbm_training import EpochRows, RbmPlan, RbmState, RbmTraining
@@ -78,7 +80,8 @@ class BernoulliRBM(
     n_components : int, default=256
         Number of hidden units.
     learning_rate : float or callable, default=0.1
-        Step size ε; a callable gets the epoch, from 0, and returns it.
+        Step size ε; a callable gets the epoch, from 0, and returns it
+        (:mod:`harmonium.schedules` has some).
     batch_size : int, default=10
         Rows per minibatch.
     n_iter : int, default=10
@@ -103,6 +106,44 @@ class BernoulliRBM(
         μ in [0, 1): the step is μ times the last one plus the gradient's.
     l1, l2 : float, default=0.0
         Weight decay: per update, ε·l1·sign(W) and ε·l2·W are subtracted from W.
+    solver : {"sgd", "adam", "rmsprop"}, default="sgd"
+        How the gradient becomes a step: times the learning rate, with `momentum`; or divided by the
+        root of a moving average of its squares (Adam: Kingma & Ba 2015; RMSprop as in PyTorch),
+        where rates of 0.001 are usual, and `momentum` must be 0. Adam and RMSprop take the
+        gradient with the decay of l1 and l2 in it.
+    beta_1, beta_2 : float, default=0.9, 0.999
+        In [0, 1): the decay of Adam's averages of the gradient and of its squares.
+    rms_decay : float, default=0.99
+        In [0, 1): that of RMSprop's average of squares, PyTorch's `alpha`.
+    epsilon : float, default=1e-8
+        At least 1e-30: added to the roots.
+    centering : bool, default=False
+        Take the gradient of W with v - μ in place of v and h - λ in place of h, and from those of
+        the biases what that adds to them (Montavon & Müller 2012; Melchior, Fischer & Wiskott
+        2016). What is learnt then does not depend on which state of a unit is called 1. All weights
+        move in every update: 784-500 in minibatches of ten takes twice as long. The model and its
+        parameters are those of any RBM.
+    offset_rate : float, default=0.01
+        In [0, 1]: per update, μ and λ move by this part of the way to the minibatch's means of v
+        and p(h = 1 | v). They begin at the mean of X and at σ(c). Not used without `centering`.
+    sparsity_target : float or None, default=None
+        In (0, 1): the part of the rows for which a hidden unit should be on. Per update,
+        ε·sparsity_cost·(sparsity_target - q) is added to the step of c, where q is a moving average
+        of p(h = 1 | v) over the data (Lee, Ekanadham & Ng 2008; Hinton 2012, section 11).
+    sparsity_cost : float, default=0.1
+        At least 0. On digits 0.1 brings units half of the way to a target of 0.1, 1 nearly all of
+        it. Not used without a target.
+    sparsity_decay : float, default=0.9
+        In [0, 1): per update, q becomes sparsity_decay·q plus (1 - sparsity_decay) times the
+        minibatch's mean. Not used without a target.
+    max_norm : float or None, default=None
+        The L2 norm of each hidden unit's weights is at most this after every update: longer ones
+        are made as long (Hinton et al. 2012).
+    average : float, default=0.0
+        In [0, 1): with any other value than 0, the model is a moving average of the parameters
+        that training passes through, whose weights fall by this factor from update to update
+        (Polyak & Juditsky 1992): 0.999 remembers some thousand updates. At first it is their plain
+        mean. Training goes on from the parameters themselves, which are saved with the model.
     inputs : {"mean", "sample"}, default="mean"
         What values between 0 and 1 are to training: the mean activations of units, or ("sample")
         odds, by which every epoch draws bits afresh. Those take the binary path: twice as fast on
@@ -133,7 +174,7 @@ class BernoulliRBM(
     Attributes
     ----------
     components_ : ndarray of shape (n_components, n_features)
-        Weights, Wᵀ.
+        Weights, Wᵀ; with `average`, the averages of them, as the biases are of theirs.
     intercept_hidden_ : ndarray of shape (n_components,)
         Hidden biases c.
     intercept_visible_ : ndarray of shape (n_features,)
@@ -160,6 +201,13 @@ class BernoulliRBM(
     Hinton (2012), A practical guide to training restricted Boltzmann machines.
     Tieleman (2008), Training restricted Boltzmann machines using approximations to the likelihood
     gradient.
+    Kingma & Ba (2015), Adam: a method for stochastic optimization.
+    Montavon & Müller (2012), Deep Boltzmann machines and the centering trick.
+    Melchior, Fischer & Wiskott (2016), How to center deep Boltzmann machines.
+    Lee, Ekanadham & Ng (2008), Sparse deep belief net model for visual area V2.
+    Hinton, Srivastava, Krizhevsky, Sutskever & Salakhutdinov (2012), Improving neural networks by
+    preventing co-adaptation of feature detectors.
+    Polyak & Juditsky (1992), Acceleration of stochastic approximation by averaging.
 
     Examples
     --------
@@ -185,6 +233,9 @@ class BernoulliRBM(
         "algorithm",
         "n_gibbs_steps",
         "n_chains",
+        "solver",
+        "centering",
+        "average",
         "inputs",
         "missing",
         "shuffle",
@@ -199,7 +250,8 @@ class BernoulliRBM(
     _rows_done: int = 0
     _n_sampled: int = 0
     _velocity: tuple[Array, ...] | None = None
-    _completions: Bits | None = None
+    # The other arrays that updates carry, by their names in TrainingArrays.
+    _carried: Mapping[str, Array] = MappingProxyType({})
     # The state of the generator that training drew from, if it did (`sequential.save_generator`).
     _generator_state: dict[str, Any] | None = None
 
@@ -211,6 +263,11 @@ class BernoulliRBM(
         "momentum": 0,
         "l1": 0,
         "l2": 0,
+        "solver": "sgd",
+        "centering": False,
+        "sparsity_target": None,
+        "max_norm": None,
+        "average": 0,
         "inputs": "mean",
         "missing": "error",
         "shuffle": False,
@@ -236,6 +293,18 @@ class BernoulliRBM(
         momentum: float | Callable[[int], float] = 0.0,
         l1: float = 0.0,
         l2: float = 0.0,
+        solver: str = "sgd",
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        rms_decay: float = 0.99,
+        epsilon: float = 1e-8,
+        centering: bool = False,
+        offset_rate: float = 0.01,
+        sparsity_target: float | None = None,
+        sparsity_cost: float = 0.1,
+        sparsity_decay: float = 0.9,
+        max_norm: float | None = None,
+        average: float = 0.0,
         inputs: str = "mean",
         missing: str = "error",
         shuffle: bool = False,
@@ -258,6 +327,18 @@ class BernoulliRBM(
         self.momentum = momentum
         self.l1 = l1
         self.l2 = l2
+        self.solver = solver
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.rms_decay = rms_decay
+        self.epsilon = epsilon
+        self.centering = centering
+        self.offset_rate = offset_rate
+        self.sparsity_target = sparsity_target
+        self.sparsity_cost = sparsity_cost
+        self.sparsity_decay = sparsity_decay
+        self.max_norm = max_norm
+        self.average = average
         self.inputs = inputs
         self.missing = missing
         self.shuffle = shuffle
@@ -454,7 +535,7 @@ class BernoulliRBM(
         if is_first:
             state = self._initial_state(data)
         else:
-            state = self._state(np.float32 if rng is None else self.components_.dtype)
+            state = self._state(np.float32 if rng is None else self.components_.dtype, data)
         plan = self._plan()
         state = self._with_chains_for(state, data.rows.n_rows)
         self._begin_completions(engine, state, data)
@@ -503,12 +584,28 @@ class BernoulliRBM(
         check_momentum(self.momentum)
         check_real("l1", self.l1, minimum=0.0)
         check_real("l2", self.l2, minimum=0.0)
+        check_word("solver", self.solver, ("sgd", "adam", "rmsprop"))
+        if self.solver != "sgd" and self._has_momentum:
+            raise ValueError(
+                f"momentum must be 0 with solver={self.solver!r}, which has its own; "
+                f"got {self.momentum!r}"
+            )
+        check_real("epsilon", self.epsilon, minimum=1e-30)
+        check_real("offset_rate", self.offset_rate, minimum=0.0, maximum=1.0)
+        if self.sparsity_target is not None:
+            ends = {"open_minimum": True, "open_maximum": True}
+            check_real("sparsity_target", self.sparsity_target, minimum=0.0, maximum=1.0, **ends)
+        check_real("sparsity_cost", self.sparsity_cost, minimum=0.0)
+        if self.max_norm is not None:
+            check_real("max_norm", self.max_norm, minimum=0.0, open_minimum=True)
+        for name in ("beta_1", "beta_2", "rms_decay", "sparsity_decay", "average"):
+            check_real(name, getattr(self, name), minimum=0.0, maximum=1.0, open_maximum=True)
         check_word("algorithm", self.algorithm, ("cd", "pcd"))
         check_word("inputs", self.inputs, ("mean", "sample"))
         check_word("missing", self.missing, ("error", "sample"))
         check_word("init", self.init, ("normal", "data"))
         check_word("precision", self.precision, ("auto", "float32"))
-        for name in ("shuffle", "metrics"):
+        for name in ("centering", "shuffle", "metrics"):
             check_bool(name, getattr(self, name))
         check_verbose(self.verbose)
         CallbackList(self.callbacks)
@@ -528,11 +625,27 @@ class BernoulliRBM(
             metrics=bool(self.metrics),
             verbose=int(self.verbose),
             n_labels=self._n_labels,
+            options=UpdateOptions(
+                beta_1=float(self.beta_1),
+                beta_2=float(self.beta_2 if self.solver == "adam" else self.rms_decay),
+                epsilon=float(self.epsilon),
+                offset_rate=float(self.offset_rate),
+                sparsity_target=float(self.sparsity_target or 0),
+                sparsity_cost=float(self.sparsity_cost),
+                sparsity_decay=float(self.sparsity_decay),
+                max_norm=float(self.max_norm or 0),
+                average=float(self.average),
+            ),
         )
 
     @property
     def _has_momentum(self) -> bool:
         return callable(self.momentum) or self.momentum != 0
+
+    @property
+    def _has_velocity(self) -> bool:
+        """Or Adam's averages of the gradient, in its place."""
+        return self._has_momentum or self.solver == "adam"
 
     def _initial_state(self, data: Units) -> RbmState:
         """Return the state before the first update, drawing what is random about it."""
@@ -562,11 +675,40 @@ class BernoulliRBM(
             empty_bits(n_chains, n_hidden),
             *self._velocities(W),
         )
-        return RbmState(arrays, seed=seed)
+        return RbmState(self._with_carried(arrays, {}, data), seed=seed)
+
+    def _with_carried(
+        self, arrays: TrainingArrays, before: Mapping[str, Array], data: Units | None
+    ) -> TrainingArrays:
+        """Return arrays with those of the options: as they were before, or to begin with."""
+        fresh: dict[str, Array] = {}
+        if self.solver != "sgd":
+            fresh |= zip(("W_square", "b_square", "c_square"), self._zeros(arrays.W), strict=True)
+            fresh["n_squares"] = np.zeros(1, np.int64)
+        if self.centering:
+            fresh["v_offset"] = expit(arrays.b)
+            if data is not None and "v_offset" not in before:
+                fresh["v_offset"] = mean_of(get_engine(), data).astype(np.float32)
+            fresh["h_offset"] = expit(arrays.c)
+        if self.sparsity_target is not None:
+            fresh["h_activity"] = np.full_like(arrays.c, self.sparsity_target)
+        if self.average != 0:
+            fresh |= {f"{name}_average": getattr(arrays, name) for name in ("W", "b", "c")}
+            fresh["counts"] = np.zeros(3, np.int64)
+        if "completions" in before:
+            fresh["completions"] = before["completions"]
+        carried = {name: before.get(name, array) for name, array in fresh.items()}
+        # Rows of whole cache lines, as W's are.
+        copies = {
+            name: copy_in_lines(a) if a.ndim == 2 and a.dtype == np.float32 else a.copy()
+            for name, a in carried.items()
+        }
+        return arrays._replace(**copies)
 
     def _velocities(self, W: Float32) -> tuple[Float32 | None, Float32 | None, Float32 | None]:
-        if not self._has_momentum:
-            return None, None, None
+        return self._zeros(W) if self._has_velocity else (None, None, None)
+
+    def _zeros(self, W: Float32) -> tuple[Float32, Float32, Float32]:
         n_visible, n_hidden = W.shape
         return (
             copy_in_lines(np.zeros_like(W)),
@@ -574,19 +716,24 @@ class BernoulliRBM(
             np.zeros(n_hidden, np.float32),
         )
 
-    def _state(self, dtype: Any = np.float32) -> RbmState:
-        """Return the state that the fitted attributes hold, in arrays of its own."""
+    def _state(self, dtype: Any = np.float32, data: Units | None = None) -> RbmState:
+        """Return the state that the fitted attributes hold, in arrays of its own.
+
+        What is missing of it, since an option was off, begins with the data.
+        """
         W, b, c = self._parameters(dtype)
+        if "W" in self._carried:
+            W, b, c = (self._carried[name] for name in ("W", "b", "c"))
         velocities: tuple[Any, ...] = self._velocities(W)
-        if self._has_momentum and self._velocity is not None:
+        is_same = ("W_square" in self._carried) == (self.solver != "sgd")
+        if self._has_velocity and self._velocity is not None and is_same:
             W_velocity, b_velocity, c_velocity = self._velocity
             velocities = copy_in_lines(W_velocity), b_velocity.copy(), c_velocity.copy()
         chains = empty_bits(*self.h_samples_.shape)
         get_engine().pack(np.ascontiguousarray(self.h_samples_, np.float32), chains)
-        completions = None if self._completions is None else self._completions.copy()
-        arrays = copy_in_lines(W, dtype), b.copy(), c.copy(), chains, *velocities, completions
+        arrays = TrainingArrays(copy_in_lines(W, dtype), b.copy(), c.copy(), chains, *velocities)
         return RbmState(
-            TrainingArrays(*arrays),
+            self._with_carried(arrays, self._carried, data),
             self._seed,
             self.n_iter_,
             self._gibbs_steps,
@@ -619,7 +766,7 @@ class BernoulliRBM(
         names, saved_names = (getattr(rbm, "feature_names_in_", None) for rbm in (self, saved))
         if names is not None and saved_names is not None and list(names) != list(saved_names):
             raise ValueError(f"{os.fspath(path)} was trained on other feature names than X has")
-        held = 0 if saved._completions is None else len(saved._completions)
+        held = len(saved._carried.get("completions", ()))
         wanted = 0 if data.traits.observed is None else data.n_rows
         if held != wanted:
             raise ValueError(
@@ -627,11 +774,13 @@ class BernoulliRBM(
                 f"asks for {wanted}"
             )
         saved.momentum = self.momentum  # a schedule may be 0 in the saved epoch
+        saved.sparsity_target = self.sparsity_target  # which may come or go
         return saved
 
     def _publish(self, state: RbmState, dtype: np.dtype[Any], engine: Engine) -> None:
         """Bring the fitted attributes up to date with a state."""
-        W, b, c, chains, *velocity, self._completions = state.arrays
+        W, b, c = state.arrays.model
+        chains, *velocity = state.arrays[3:7]
         # Copies, because training goes on writing to its arrays; columns in memory order, as
         # scikit-learn has components_, which are W's rows as they are.
         self.components_ = np.array(W, dtype, order="C").T
@@ -648,6 +797,11 @@ class BernoulliRBM(
         rng = self._rng
         self._generator_state = None if rng is None else sequential.save_generator(rng)
         self._velocity = None if velocity[0] is None else tuple(velocity)  # type: ignore[arg-type]
+        names: tuple[str, ...] = TrainingArrays._fields[7:]
+        if W is not state.arrays.W:  # the model is an average, from which training does not go on
+            names = ("W", "b", "c", *names)
+        carried = {name: getattr(state.arrays, name) for name in names}
+        self._carried = {name: array for name, array in carried.items() if array is not None}
 
     # ---- the machine ----
 

@@ -22,6 +22,7 @@ from harmonium.engine.protocol import (
     Rows,
     TrainingArrays,
     TrainingRule,
+    UpdateOptions,
     Updates,
 )
 from harmonium.training import EpochLoop, Plan, TrainingState
@@ -38,10 +39,17 @@ class RbmPlan(Plan):
     precision: Precision
     metrics: bool
     n_labels: int
+    options: UpdateOptions
 
     def rule(self, seed: int) -> TrainingRule:
         return TrainingRule(
-            self.n_gibbs_steps, self.persistent, self.l1, self.l2, seed, self.n_labels
+            self.n_gibbs_steps,
+            self.persistent,
+            self.l1,
+            self.l2,
+            seed,
+            self.n_labels,
+            self.options,
         )
 
 
@@ -198,7 +206,7 @@ class RbmTraining(EpochLoop):
         completions = self.state.arrays.completions
         if completions is not None:
             self.monitor.pick(self.engine.rows_of_bits(completions, self.rows.n_cols))
-        W, b, c = (array.astype(np.float32, copy=False) for array in self.state.arrays[:3])
+        W, b, c = (array.astype(np.float32, copy=False) for array in self.state.arrays.model)
         machine = self.engine.machine(W, b, c, self.plan.precision, self.plan.n_labels)
         return self.monitor.measure(machine, self.state.epoch)
 

@@ -173,7 +173,25 @@ class _CpuTrainer:
         n_threads: int,
         traits: RowTraits,
     ) -> None:
-        self._core = _core.Trainer(*arrays, *rule, precision, n_threads, *traits)
+        self._core = _core.Trainer(*arrays[:8], *rule[:6], precision, n_threads, *traits)
+        options = rule.options
+        if arrays.W_square is not None:
+            squares = (arrays.W_square, arrays.b_square, arrays.c_square, arrays.n_squares)
+            betas = (options.beta_1, options.beta_2)
+            self._core.adapt(*squares, *betas, options.epsilon)  # type: ignore[arg-type]
+        if arrays.v_offset is not None and arrays.h_offset is not None:
+            self._core.center(arrays.v_offset, arrays.h_offset, options.offset_rate)
+        if arrays.h_activity is not None:
+            self._core.make_sparse(
+                arrays.h_activity,
+                options.sparsity_target,
+                options.sparsity_cost,
+                options.sparsity_decay,
+            )
+        if options.max_norm > 0:
+            self._core.limit_norms(options.max_norm)
+        if arrays.W_average is not None and arrays.counts is not None:
+            self._core.keep_averages(*arrays.model, arrays.counts, options.average)
 
     @property
     def rows_done(self) -> int:

@@ -82,7 +82,8 @@ class TrainingArrays(NamedTuple):
     """What training changes, in place: parameters, chains, and velocities if there is momentum.
 
     float32 for a trainer; for a sequential one that, or float64. Where values of the data are
-    missing, each of its rows has a completion.
+    missing, each of its rows has a completion. What follows belongs to options of the update
+    (:class:`UpdateOptions`), and is None where they are off.
     """
 
     W: Array
@@ -93,6 +94,48 @@ class TrainingArrays(NamedTuple):
     b_velocity: Float32 | None = None
     c_velocity: Float32 | None = None
     completions: Bits | None = None
+
+    # Adam, whose averages of the gradient are the velocities, and RMSprop: averages of its squares,
+    # and how many updates they have seen.
+    W_square: Float32 | None = None
+    b_square: Float32 | None = None
+    c_square: Float32 | None = None
+    n_squares: NDArray[np.int64] | None = None
+    # Centring: what is taken from the units.
+    v_offset: Float32 | None = None
+    h_offset: Float32 | None = None
+    # Sparsity: averages of p(h|v).
+    h_activity: Float32 | None = None
+    # Averages of the parameters.
+    W_average: Float32 | None = None
+    b_average: Float32 | None = None
+    c_average: Float32 | None = None
+    # Updates made, averages taken, and the update after which the last was.
+    counts: NDArray[np.int64] | None = None
+
+    @property
+    def model(self) -> tuple[Array, Array, Array]:
+        """W, b and c of the model that is trained: their averages, where those are kept."""
+        if self.W_average is None or self.b_average is None or self.c_average is None:
+            return self.W, self.b, self.c
+        return self.W_average, self.b_average, self.c_average
+
+
+class UpdateOptions(NamedTuple):
+    """How a gradient becomes an update (docs/numerics.md, section 6).
+
+    Each counts where there are the arrays that it needs; a `max_norm` of 0 is none.
+    """
+
+    beta_1: float = 0.0  # Adam's decay of averages of the gradient
+    beta_2: float = 0.0  # and of its squares, or RMSprop's
+    epsilon: float = 0.0
+    offset_rate: float = 0.0  # by which offsets follow the data
+    sparsity_target: float = 0.0
+    sparsity_cost: float = 0.0
+    sparsity_decay: float = 0.0
+    max_norm: float = 0.0
+    average: float = 0.0  # decay of weights in the average of parameters
 
 
 class RowTraits(NamedTuple):
@@ -118,6 +161,7 @@ class TrainingRule(NamedTuple):
     l2: float
     seed: int
     n_labels: int = 0
+    options: UpdateOptions = UpdateOptions()
 
 
 Activation: TypeAlias = Literal["sigmoid", "identity"]
