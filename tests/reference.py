@@ -544,22 +544,29 @@ def temper(
     seed: int,
     *,
     step: int = 0,
+    resting: Bools | None = None,
 ) -> tuple[Bools, Bools, NDArray[np.int64]]:
-    """v, h and the exchanges of each pair, from hidden states [temperature][chain]."""
+    """v, h and how often each pair exchanged and tried, from hidden states [temperature][chain].
+
+    With the visible states `resting` those of the first temperature make no steps.
+    """
     h, W, c = np.asarray(h, bool).copy(), np.asarray(W, F32), np.asarray(c, F32)
     difference = np.asarray(b, F32).astype(np.float64) - np.asarray(base, F32)
     n = len(h) // len(betas)
     v = np.zeros((len(h), len(difference)), bool)
     energies = np.zeros(len(h))
-    accepted = np.zeros(len(betas) - 1, np.int64)
+    exchanges = np.zeros((2, len(betas) - 1), np.int64)
+    if resting is not None:
+        v[:n] = resting
     for t in range(step, step + n_rounds):
         for k, beta in enumerate(betas):
             rows = slice(k * n, (k + 1) * n)
             common: dict[str, Any] = {"step": t, "row0": k * n}
-            x = preactivation_at(beta, h[rows], W.T, b, base)
-            v[rows] = bernoulli(sigmoid(x), seed, stream=STREAM_VISIBLE, **common)
-            x = preactivation_at(beta, v[rows], W, c, np.zeros_like(c))
-            h[rows] = bernoulli(sigmoid(x), seed, stream=STREAM_HIDDEN, **common)
+            if k > 0 or resting is None:
+                x = preactivation_at(beta, h[rows], W.T, b, base)
+                v[rows] = bernoulli(sigmoid(x), seed, stream=STREAM_VISIBLE, **common)
+                x = preactivation_at(beta, v[rows], W, c, np.zeros_like(c))
+                h[rows] = bernoulli(sigmoid(x), seed, stream=STREAM_HIDDEN, **common)
             x = preactivation(v[rows], W, c).astype(np.float64)
             # Exactly 64 units are added up before the next 64 join.
             energies[rows] = _visible_term(v[rows], difference)
@@ -575,12 +582,13 @@ def temper(
                 p = sigmoid(F32(min(span * (energies[next_] - energies[mine]), 0.0)))
                 word = philox4x32(counters(np.int64(chain), np.int64(k), t, STREAM_EXCHANGE), seed)
                 u = F32(int(word[0]) >> 8) * F32(2.0**-24)
+                exchanges[1, k] += 1
                 if not u * (F32(1) - p) < p:
                     continue
-                accepted[k] += 1
+                exchanges[0, k] += 1
                 for array in (v, h, energies):
                     array[[mine, next_]] = array[[next_, mine]]
-    return v, h, accepted
+    return v, h, exchanges
 
 
 # --- Section 6: contrastive divergence ------------------------------------------------------------
@@ -612,6 +620,14 @@ class CDState:
     b_average: Floats32 | None = None
     c_average: Floats32 | None = None
     counts: NDArray[np.int64] | None = None  # updates, averagings, the update of the last one
+    # Replicas at other temperatures (section 9), and fast weights.
+    replicas: Bools | None = None
+    base_bias: Floats32 | None = None
+    betas: Floats64 | None = None
+    exchanges: NDArray[np.int64] | None = None
+    W_fast: Floats32 | None = None
+    b_fast: Floats32 | None = None
+    c_fast: Floats32 | None = None
 
     @classmethod
     def start(
@@ -742,6 +758,9 @@ def cd_update(
     sparsity_decay: float = 0.0,
     max_norm: float = 0.0,
     average: float = 0.0,
+    restarts: bool = False,
+    fast_rate: float = 0.0,
+    fast_decay: float = 0.0,
     moves_W: bool = True,
     weights: ArrayLike | None = None,
 ) -> CDState:
@@ -762,11 +781,22 @@ def cd_update(
     h, p_pos = half_step_up(v_pos, W, c, seed, step=first, stream=STREAM_CD_START, pending=pending)
     if persistent:
         h = state.h_chains
+    if restarts:
+        h = bernoulli(np.full(h.shape, 0.5), seed, step=first, stream=STREAM_CD_START)
 
     # 2. The negative phase. After the last step of CD h is drawn here but not used.
+    sampler, fast = (W, b, c), (state.W_fast, state.b_fast, state.c_fast)
+    if fast[0] is not None:
+        sampler = tuple(a + f for a, f in zip((state.W, b, c), fast, strict=True))
     v_neg, h, _, p_neg = gibbs(
-        W, b, c, k, seed, h=h, step=first, n_labels=n_labels, pending=pending
+        *sampler, k, seed, h=h, step=first, n_labels=n_labels, pending=pending
     )
+    replicas, exchanges = state.replicas, state.exchanges
+    if replicas is not None:
+        all_h = np.vstack([h, replicas])
+        path = (state.base_bias, state.betas)
+        _, all_h, more = temper(W, b, c, *path, all_h, k, seed, step=first, resting=v_neg)
+        h, replicas, exchanges = all_h[: len(h)], all_h[len(h) :], exchanges + more
 
     # 3. Statistics, in integers. The float64 products are exact: all sums stay below 2^31.
     B, C = len(v_pos), len(v_neg)
@@ -785,6 +815,9 @@ def cd_update(
     def mean_of_fixed_point(n: int) -> np.float32:
         return F32(learning_rate / (n * p_max(n)))
 
+    def fast_step(S_pos: Ints, S_neg: Ints, of: Callable[[int], float]) -> Floats32:
+        return _gradient(S_pos, B, S_neg, C, lambda n: F32(fast_rate / of(n)))
+
     # 6. All that is pending is one update.
     for update in pending:
         P = update.v.T.astype(np.float64) @ update.P.astype(np.float64)
@@ -794,6 +827,15 @@ def cd_update(
     d_c = _gradient(S_pos, B, S_neg, C, mean_of_fixed_point, a_pos)
     n_pos, n_neg = times @ v_pos, v_neg.sum(axis=0, dtype=np.int64)
     d_b = _gradient(n_pos, B, n_neg, C, lambda n: F32(learning_rate / n), a_pos)
+
+    if fast[0] is not None:
+        of_P_rows: Callable[[int], float] = lambda n: n * p_max(n)  # noqa: E731
+        steps = (
+            fast_step(A_pos, A_neg, of_P_rows),
+            fast_step(n_pos, n_neg, float),
+            fast_step(S_pos, S_neg, of_P_rows),
+        )
+        fast = tuple(f * F32(fast_decay) + d for f, d in zip(fast, steps, strict=True))
 
     offsets = state.v_offset, state.h_offset
     if offsets[0] is not None:
@@ -878,6 +920,11 @@ def cd_update(
         q,
         *averages,
         counts,
+        replicas,
+        state.base_bias,
+        state.betas,
+        exchanges,
+        *fast,
     )
 
 
@@ -925,7 +972,9 @@ def cd_epoch(
         n_labels=rule.get("n_labels", 0),
         moves_all=any(rule.get(name, 0) for name in ("momentum", "l1", "l2", "max_norm"))
         or state.v_offset is not None
-        or state.W_square is not None,
+        or state.W_square is not None
+        or state.replicas is not None
+        or state.W_fast is not None,
     )
     if weights is not None or observed is not None:
         together = 1

@@ -170,7 +170,7 @@ CALLS: dict[str, Call] = {
         lambda: rbm().temper,
         lambda: [
             *(B, np.linspace(1, 0, N), WORDS_V.copy(), WORDS_H.copy(), 1, 1, 0),
-            *(empty(N - 1, dtype=np.int64), WORDS_V, WORDS_V),
+            *(empty(2, N - 1, dtype=np.int64), WORDS_V, WORDS_V),
         ],
         ["in", "in", OUT, OUT, INT, INT, INT, OUT, "in", "in"],
     ),
@@ -219,6 +219,19 @@ CALLS: dict[str, Call] = {
         lambda: trainer().make_sparse,
         lambda: [empty(H), 0.1, 1.0, 0.9],
         [OUT, REAL, REAL, REAL],
+    ),
+    "Trainer.restart_chains": (lambda: trainer().restart_chains, list, []),
+    "Trainer.temper": (
+        lambda: trainer().temper,
+        lambda: [
+            *(B, np.linspace(1, 0, 3), np.tile(WORDS_H, (2, 1)), empty(2, 2, dtype=np.int64)),
+        ],
+        ["in", "in", OUT, OUT],
+    ),
+    "Trainer.keep_fast_weights": (
+        lambda: trainer().keep_fast_weights,
+        lambda: [empty(V, H), empty(V), empty(H), 0.1, 0.9],
+        [OUT, OUT, OUT, REAL, REAL],
     ),
     "Trainer.keep_averages": (
         lambda: trainer().keep_averages,

@@ -61,6 +61,9 @@ RULES = {
     "rmsprop": {"solver": "rmsprop", "learning_rate": 0.01},
     "max norm": {"max_norm": 0.05, "momentum": 0.5},
     "average": {"average": 0.7, "momentum": 0.5},
+    "pt": {"algorithm": "pt", "n_temperatures": 4, "n_chains": 7},
+    "fpcd": {"algorithm": "fpcd", "fast_learning_rate": 0.2, "l2": 1e-3},
+    "rdm": {"algorithm": "rdm", "n_gibbs_steps": 3},
     "all": {"n_gibbs_steps": 2, "momentum": 0.8, "shuffle": True, "n_chains": 4, "init": "data"},
 }
 

@@ -59,14 +59,27 @@ class Recipe:
             averages = random_model(n_visible, n_hidden, seed=23)
             carried |= zip(("W_average", "b_average", "c_average"), averages, strict=True)
             carried["counts"] = np.array([1000, 3, 995])
+        if "replicas" in self.options:
+            betas = np.array([1.0, 0.7, 0.2, 0.0])
+            n_others = 3 * self.n_chains
+            carried["replicas"] = random_bits(n_others, n_hidden, seed=27)
+            carried["base_bias"] = random_model(n_visible, 1, seed=28)[1]
+            carried["betas"], carried["exchanges"] = betas, np.arange(6).reshape(2, 3)
+        if "fast_rate" in self.options:
+            fast = random_model(n_visible, n_hidden, seed=29, scale=0.05)
+            carried |= zip(("W_fast", "b_fast", "c_fast"), fast, strict=True)
         return replace(state, **carried)
+
+    @property
+    def rule_options(self) -> dict[str, Any]:
+        return {name: value for name, value in self.options.items() if name != "replicas"}
 
     def reference(
         self, state: ref.CDState, v: np.ndarray, weights: np.ndarray | None = None
     ) -> ref.CDState:
         names = ("learning_rate", "seed", "k", "momentum", "l1", "l2", "n_labels")
         rule = {name: getattr(self, name) for name in names}
-        options: dict[str, Any] = {"weights": weights, **rule, **self.options}
+        options: dict[str, Any] = {"weights": weights, **rule, **self.rule_options}
         return ref.cd_epoch(state, v, self.batch_size, **options)[-1]
 
 
@@ -88,14 +101,19 @@ class Training:
             velocities = [None] * 3
         arrays = [state.W, state.b, state.c, chains, *velocities]
         arrays += [getattr(state, name) for name in CARRIED]
+        arrays[CARRIED.index("replicas") + 7] = self.bits_of(state.replicas)
         self.arrays = TrainingArrays(*(None if a is None else a.copy() for a in arrays))
         self.engine = get_engine(n_threads=r.n_threads)
         rule = TrainingRule(r.k, persistent, r.l1, r.l2, r.seed, r.n_labels)
-        options = {name: value for name, value in r.options.items() if name != "solver"}
+        options = {name: value for name, value in r.rule_options.items() if name != "solver"}
         rule = rule._replace(options=UpdateOptions(**options))
         traits = RowTraits(weights)
         self.trainer = self.engine.trainer(self.arrays, rule, r.precision, traits)
         self.step = 0
+
+    @staticmethod
+    def bits_of(states: np.ndarray | None) -> np.ndarray | None:
+        return None if states is None else packed(states)
 
     def run(self, v: np.ndarray, begin: int = 0, count: int | None = None) -> "Training":
         make = self.engine.rows_of_bytes if v.dtype == bool else self.engine.rows_of_reals
@@ -111,6 +129,7 @@ class Training:
             expected |= {f"{name}_velocity": getattr(state, f"velocity_{name}") for name in "Wbc"}
         for name, array in expected.items():
             got = getattr(self.arrays, name)
+            array = self.bits_of(array) if name == "replicas" else array
             assert (got is None) == (array is None), name
             assert got is None or same_bits(np.ascontiguousarray(got), array), name
 
@@ -138,6 +157,13 @@ RECIPES = [
     Recipe({"average": 0.99}, batch_size=2),
     Recipe({"average": 0.5}, n_chains=6, k=2, momentum=0.8),
     Recipe({"average": 0.97} | SPARSE, l2=1e-3),
+    Recipe({"restarts": True}, n_chains=6),
+    Recipe({"restarts": True} | ADAM, n_chains=10, k=3, learning_rate=0.02),
+    Recipe({"replicas": True}, n_chains=10),
+    Recipe({"replicas": True, "offset_rate": 0.1}, n_chains=7, k=2, l2=1e-3),
+    Recipe({"fast_rate": 0.1, "fast_decay": 0.9}, n_chains=10),
+    Recipe({"fast_rate": 0.02, "fast_decay": 0.95}, n_chains=7, k=2, momentum=0.8, l2=1e-3),
+    Recipe({"fast_rate": 0.02, "fast_decay": 0.95} | RMSPROP, n_chains=10, learning_rate=0.01),
 ]
 
 

@@ -145,14 +145,15 @@ void anneal_chains(PyRbm& self, const py::array& base_bias, const py::array& bet
 
 void temper_chains(PyRbm& self, const py::array& base_bias, const py::array& betas, const py::array& v,
                    const py::array& h, Index n_rounds, std::uint64_t seed, std::uint64_t step,
-                   const py::array& accepted, const py::object& mask, const py::object& values) {
+                   const py::array& exchanges, const py::object& mask, const py::object& values) {
     Rbm& rbm = self.rbm;
     const Path path = path_view(rbm, base_bias, betas);
     const Chains chains = chain_views(rbm, v, h, py::none(), py::none());
     require(chains.v.rows >= 1 && chains.v.rows % path.count == 0, "there must be as many chains at each temperature");
     require(n_rounds >= 0, "n_rounds must not be negative");
     const Clamp clamp = clamp_views(rbm, mask, values, chains.v.rows);
-    std::int64_t* counts = vector_view<std::int64_t>(accepted, path.count - 1, "accepted");
+    const auto counts = matrix_view<std::int64_t>(exchanges, "exchanges");
+    require_shape(counts, 2, path.count - 1, "exchanges");
     Working working(self.mutex);
     temper(rbm, path, n_rounds, 0, {seed, step, 0}, chains.v, chains.h, clamp, counts);
 }
@@ -175,7 +176,7 @@ void cd_gradient(PyRbm& self, const PyRows& data, const py::array& chains, Index
     Working working(self.mutex);
     ContrastiveDivergence::require_finite_biases(rbm);
     ContrastiveDivergence cd;
-    cd.run(rbm, all_of(rows), h, {n_gibbs_steps, persistent, seed, step});
+    cd.run(rbm, rbm, all_of(rows), h, {n_gibbs_steps, persistent, seed, step});
     cd.gradient(w_out, b_out, c_out, rbm.n_threads());
 }
 
@@ -216,7 +217,7 @@ void add_machine(py::module_& m) {
              py::arg("seed"), py::arg("step"), py::arg("row0"), py::arg("log_weights"), py::arg("mask") = py::none(),
              py::arg("values") = py::none())
         .def("temper", &temper_chains, py::arg("base_bias"), py::arg("betas"), py::arg("v"), py::arg("h"),
-             py::arg("n_rounds"), py::arg("seed"), py::arg("step"), py::arg("accepted"), py::arg("mask") = py::none(),
+             py::arg("n_rounds"), py::arg("seed"), py::arg("step"), py::arg("exchanges"), py::arg("mask") = py::none(),
              py::arg("values") = py::none())
         .def("free_energy",
              [](PyRbm& self, const PyRows& data, const py::array& out) {
@@ -360,6 +361,31 @@ void add_trainer(py::module_& m) {
             },
             py::arg("W"), py::arg("b"), py::arg("c"), py::arg("counts"), py::arg("decay"), py::keep_alive<1, 2>(),
             py::keep_alive<1, 3>(), py::keep_alive<1, 4>(), py::keep_alive<1, 5>())
+        .def("restart_chains", [](PyTrainer& self) { self.trainer.restart_chains(); })
+        .def(
+            "temper",
+            [](PyTrainer& self, const py::array& base_bias, const py::array& betas, const py::array& replicas,
+               const py::array& exchanges) {
+                const Path path = path_view(self.trainer.rbm(), base_bias, betas);
+                const auto states = bits_view<std::uint64_t>(replicas, self.trainer.rbm().n_hidden(), "replicas");
+                require(states.rows == (path.count - 1) * self.trainer.chains(),
+                        "there must be a replica of each chain at each temperature but the first");
+                const auto counts = matrix_view<std::int64_t>(exchanges, "exchanges");
+                require_shape(counts, 2, path.count - 1, "exchanges");
+                self.trainer.temper(path, states, counts);
+            },
+            py::arg("base_bias"), py::arg("betas"), py::arg("replicas"), py::arg("exchanges"), py::keep_alive<1, 2>(),
+            py::keep_alive<1, 3>(), py::keep_alive<1, 4>(), py::keep_alive<1, 5>())
+        .def(
+            "keep_fast_weights",
+            [](PyTrainer& self, const py::array& w, const py::array& b, const py::array& c, double rate, double decay) {
+                const auto weights = weights_like(self, w, "W");
+                self.trainer.keep_fast_weights(
+                    {weights, vector_view<float>(b, weights.rows, "b"), vector_view<float>(c, weights.cols, "c")}, rate,
+                    decay);
+            },
+            py::arg("W"), py::arg("b"), py::arg("c"), py::arg("rate"), py::arg("decay"), py::keep_alive<1, 2>(),
+            py::keep_alive<1, 3>(), py::keep_alive<1, 4>())
         .def_property_readonly("rows_done", [](const PyTrainer& self) { return self.trainer.rows_done(); })
         .def(
             "copy_visible_states",

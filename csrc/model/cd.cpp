@@ -27,7 +27,8 @@ HalfStep drawing(View<std::uint64_t> to, const CdOptions& options, rng::Stream s
 
 }  // namespace
 
-void ContrastiveDivergence::run(Rbm& rbm, const Batch& data, View<std::uint64_t> chains, const CdOptions& options) {
+void ContrastiveDivergence::run(Rbm& rbm, Rbm& sampler, const Batch& data, View<std::uint64_t> chains,
+                                const CdOptions& options) {
     n_visible_ = rbm.n_visible();
     n_hidden_ = rbm.n_hidden();
     const double weights = static_cast<double>(n_visible_) * static_cast<double>(n_hidden_);
@@ -39,7 +40,7 @@ void ContrastiveDivergence::run(Rbm& rbm, const Batch& data, View<std::uint64_t>
     const bool whole_labels = rbm.labels().begin >= shares_.units(shares_.count() - 1).begin;
     const bool by_shares = chain_is_integer && whole_labels && std::max(data.count, chains.rows) <= few_rows;
     positive_.begin(shares_, rbm, data.count, data_is_integer, by_shares);
-    negative_.begin(shares_, rbm, chains.rows, chain_is_integer, by_shares);
+    negative_.begin(shares_, sampler, chains.rows, chain_is_integer, by_shares);
     if (options.weights) positive_.weigh(data, options.weights);
     pends_ = options.updates_a_pass > 1;
     const Index first_negative = data_is_integer ? data.count : 0, words = ceil_div(n_visible_, block_width);
@@ -60,9 +61,9 @@ void ContrastiveDivergence::run(Rbm& rbm, const Batch& data, View<std::uint64_t>
     lists_.resize(static_cast<std::size_t>(shares_.count()));
     value_lists_.resize(static_cast<std::size_t>(shares_.count()));
     if (by_shares)
-        run_by_shares(rbm, data, chains, options);
+        run_by_shares(rbm, sampler, data, chains, options);
     else
-        run_by_rows(rbm, data, chains, options);
+        run_by_rows(rbm, sampler, data, chains, options);
     if (pends_) pending_.close(positive_.factor(options.learning_rate));
 }
 
@@ -86,12 +87,13 @@ void ContrastiveDivergence::turn_lists(int share) {
     if (!positive_.is_integer() && positive_.is_listed()) value_lists_[s].fill(units, positive_.listed(share), {});
 }
 
-void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std::uint64_t> chains,
+void ContrastiveDivergence::run_by_shares(Rbm& rbm, Rbm& sampler, const Batch& data, View<std::uint64_t> chains,
                                           const CdOptions& options) {
     const Index blocks = ceil_div(n_hidden_, block_width);
     const Rows v = Rows::bits(states_, n_visible_), h = Rows::bits(chains, n_hidden_);
-    const QuantizedMatrix& down = rbm.quantized(Direction::down);
+    const QuantizedMatrix& down = sampler.quantized(Direction::down);
     rbm.quantized(Direction::up);
+    sampler.quantized(Direction::up);
     const bool carry = options.n_gibbs_steps > 1;
     if (carry) visible_sums_.reset(chains.rows, n_hidden_, down.blocks());
     const bool data_is_integer = positive_.is_integer();
@@ -99,7 +101,7 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
         positive_sums_.begin(shares_, rbm, data.count);
     else
         positive_products_.begin(shares_, data.count, blocks);
-    chain_sums_.begin(shares_, rbm, chains.rows);
+    chain_sums_.begin(shares_, sampler, chains.rows);
     float* const label_x = label_x_.reserve(chains.rows * rbm.n_labels());
     const bool corrects = pends_ && pending_.count() > 0;
 
@@ -122,7 +124,7 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
         if (corrects) pending_.project(share, all_of(h));
         sum_strips(down, all_of(h), {0, chains.rows}, shares_.blocks(share), carry ? &visible_sums_ : nullptr,
                    [&](Index row, Index rows, Index block, const std::int32_t* acc) {
-                       Tile tile = tile_of(rbm, Direction::down, row, rows, block, acc, x);
+                       Tile tile = tile_of(sampler, Direction::down, row, rows, block, acc, x);
                        if (corrects) {
                            tile.settle();
                            pending_.correct_visible(share, block, row, rows, x);
@@ -131,20 +133,20 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
                    });
         if (out.label_x) draw_labels(out, chains.rows);
         const bool last = t + 1 == options.n_gibbs_steps;
-        chain_sums_.sum(share, rbm, all_of(v), last ? &negative_.list(share, all_of(v)) : nullptr, carry);
+        chain_sums_.sum(share, sampler, all_of(v), last ? &negative_.list(share, all_of(v)) : nullptr, carry);
         if (pends_)
             pending_.compare(share, PendingUpdates::chains);
         else if (last)
             turn_lists(share);
     };
-    const auto finish = [&](SharedSums* sums, Index rows, int share, Index block, const HalfStep& out) {
+    const auto finish = [&](Rbm& of, SharedSums* sums, Index rows, int share, Index block, const HalfStep& out) {
         alignas(64) std::int32_t acc[tile_rows * block_width];
         alignas(64) float x[tile_rows * block_width];
         for (Index row = 0; row < rows; row += tile_rows) {
             const Index n = std::min(tile_rows, rows - row);
             if (sums) {
                 sums->gather(block, row, n, acc);
-                Tile tile = tile_of(rbm, Direction::up, row, n, block, acc, x);
+                Tile tile = tile_of(of, Direction::up, row, n, block, acc, x);
                 if (corrects) {
                     tile.settle();
                     pending_.correct_hidden(share, block, row, n, x);
@@ -164,7 +166,7 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
         if (corrects) pending_.gather(share, PendingUpdates::data);
         const Range mine = shares_.dealt(share, blocks);
         for (Index block = mine.begin; block < mine.end; ++block)
-            finish(data_is_integer ? &positive_sums_ : nullptr, data.count, share, block, positive_out);
+            finish(rbm, data_is_integer ? &positive_sums_ : nullptr, data.count, share, block, positive_out);
     };
     const auto finish_chain = [&](int share, Index t) {
         const bool last = t + 1 == options.n_gibbs_steps;
@@ -175,7 +177,7 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
         if (corrects) pending_.gather(share, PendingUpdates::chains);
         const Range mine = shares_.dealt(share, blocks);
         for (Index block = mine.begin; block < mine.end; ++block) {
-            finish(&chain_sums_, chains.rows, share, block, out);
+            finish(sampler, &chain_sums_, chains.rows, share, block, out);
             if (pends_) pending_.turn(block);
         }
     };
@@ -198,7 +200,7 @@ void ContrastiveDivergence::run_by_shares(Rbm& rbm, const Batch& data, View<std:
     }
 }
 
-void ContrastiveDivergence::run_by_rows(Rbm& rbm, const Batch& data, View<std::uint64_t> chains,
+void ContrastiveDivergence::run_by_rows(Rbm& rbm, Rbm& sampler, const Batch& data, View<std::uint64_t> chains,
                                         const CdOptions& options) {
     const Rows v = Rows::bits(states_, n_visible_), h = Rows::bits(chains, n_hidden_);
     positive_.run(rbm, data,
@@ -206,13 +208,13 @@ void ContrastiveDivergence::run_by_rows(Rbm& rbm, const Batch& data, View<std::u
     for (Index t = 0; t < options.n_gibbs_steps; ++t) {
         const std::uint64_t step = options.step + static_cast<std::uint64_t>(t);
         const bool last = t + 1 == options.n_gibbs_steps;
-        half_step(rbm, Direction::down, all_of(h), drawing(states_, options, rng::Stream::visible, step));
+        half_step(sampler, Direction::down, all_of(h), drawing(states_, options, rng::Stream::visible, step));
         const HalfStep up =
             last && !options.persistent ? HalfStep{} : drawing(chains, options, rng::Stream::hidden, step);
         if (last)
-            negative_.run(rbm, all_of(v), up);
+            negative_.run(sampler, all_of(v), up);
         else
-            half_step(rbm, Direction::up, all_of(v), up);
+            half_step(sampler, Direction::up, all_of(v), up);
     }
     shares_.for_each([&](int share) { turn_lists(share); });
 }

@@ -29,8 +29,9 @@ class ContrastiveDivergence {
   public:
     // Infinite biases have no gradient, and NaN none that would show: throws NonFiniteParameters.
     static void require_finite_biases(const Rbm& rbm);
-    // Runs both phases. `chains` holds the hidden states, one row a chain; with CD it is only written.
-    void run(Rbm& rbm, const Batch& data, View<std::uint64_t> chains, const CdOptions& options);
+    // Runs both phases. `chains` holds the hidden states, one row a chain; with CD it is only written. The chains are
+    // those of `sampler`, a machine of the same sizes, if it is not the same.
+    void run(Rbm& rbm, Rbm& sampler, const Batch& data, View<std::uint64_t> chains, const CdOptions& options);
 
     // How many updates with such minibatches, one chain a row, can share a pass: one, unless they are CD-1 of bits.
     static Index updates_a_pass(const Rbm& rbm, const Rows& data, Index rows, Index n_gibbs_steps);
@@ -65,8 +66,8 @@ class ContrastiveDivergence {
     }
 
   private:
-    void run_by_shares(Rbm& rbm, const Batch& data, View<std::uint64_t> chains, const CdOptions& options);
-    void run_by_rows(Rbm& rbm, const Batch& data, View<std::uint64_t> chains, const CdOptions& options);
+    void run_by_shares(Rbm& rbm, Rbm& sampler, const Batch& data, View<std::uint64_t> chains, const CdOptions& options);
+    void run_by_rows(Rbm& rbm, Rbm& sampler, const Batch& data, View<std::uint64_t> chains, const CdOptions& options);
     // The lists of both phases, for the step.
     void turn_lists(int share);
     // Both phases are sums of integers over as many rows: the step is their difference times one factor.

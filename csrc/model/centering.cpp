@@ -82,7 +82,9 @@ void Centering::put_together(const ContrastiveDivergence& cd, double rate) {
     }
     const Index n_data = phases[0]->rows(), rows = n_data + phases[1]->rows();
     // Hidden units' products hold the weights of their rows already.
-    const auto weight_of = [&](const Side& side, Index n) { return &side == &visible_ ? phases[0]->row_weight(n) : 1.0; };
+    const auto weight_of = [&](const Side& side, Index n) {
+        return &side == &visible_ ? phases[0]->row_weight(n) : 1.0;
+    };
     const auto complete = [&](Side& side, const double* factor) {
         for (const Buffer<double>& part : side.parts)
             for (Index n = 0; n < rows; ++n) side.products[n] += part[n];

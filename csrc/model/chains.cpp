@@ -350,22 +350,27 @@ class Replicas {
 }  // namespace
 
 void temper(Rbm& rbm, const Path& path, Index n_rounds, Index resting, const ChainDraws& draws, View<std::uint64_t> v,
-            View<std::uint64_t> h, const Clamp& clamp, std::int64_t* accepted) {
+            View<std::uint64_t> h, const Clamp& clamp, View<std::int64_t> exchanges) {
     make_quantized(rbm);
     const Buffer<double> difference = bias_differences(rbm, path);
     const Index n_chains = v.rows / path.count;
     std::mutex counting;
     parallel_ranges(n_chains, threads_for_chains(rbm, v.rows), [&](Index begin, Index end, int) {
         Replicas replicas(rbm, path, difference.data(), v, h, clamp, {begin, end});
-        std::vector<std::int64_t> count(static_cast<std::size_t>(path.count));
+        std::vector<std::int64_t> count(static_cast<std::size_t>(path.count)), tried(count);
         ChainDraws draw = draws;
         for (Index round = 0; round < n_rounds; ++round, ++draw.step) {
             for (Index t = 0; t < path.count; ++t) t < resting ? replicas.measure(t) : replicas.step(t, draw);
-            for (auto t = static_cast<Index>(draw.step % 2); t + 1 < path.count; t += 2)
+            for (auto t = static_cast<Index>(draw.step % 2); t + 1 < path.count; t += 2) {
                 count[static_cast<std::size_t>(t)] += replicas.exchange(t, draw, begin);
+                tried[static_cast<std::size_t>(t)] += end - begin;
+            }
         }
         const std::lock_guard<std::mutex> lock(counting);
-        for (Index t = 0; t + 1 < path.count; ++t) accepted[t] += count[static_cast<std::size_t>(t)];
+        for (Index t = 0; t + 1 < path.count; ++t) {
+            exchanges(0, t) += count[static_cast<std::size_t>(t)];
+            exchanges(1, t) += tried[static_cast<std::size_t>(t)];
+        }
     });
 }
 

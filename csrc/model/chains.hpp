@@ -50,8 +50,9 @@ void anneal(Rbm& rbm, const Path& path, const ChainDraws& draws, View<std::uint6
 // Replicas: as many chains at each temperature, [temperature][chain]. Each round makes a Gibbs step from h in all of
 // them but those of the first `resting` temperatures, whose v and h are what somebody else drew; then neighbours
 // exchange states (v, h), those of even and of odd places by turns, with probability min(1, exp((β_k −
-// β_{k+1})·(U_{k+1} − U_k))), U = (b − b₀)·v + c·h + vᵀWh. accepted[k] counts exchanges of k with k + 1.
+// β_{k+1})·(U_{k+1} − U_k))), U = (b − b₀)·v + c·h + vᵀWh. `exchanges`, two rows of path.count − 1,
+// count for each k how often it exchanged with k + 1, and how often that was tried.
 void temper(Rbm& rbm, const Path& path, Index n_rounds, Index resting, const ChainDraws& draws, View<std::uint64_t> v,
-            View<std::uint64_t> h, const Clamp& clamp, std::int64_t* accepted);
+            View<std::uint64_t> h, const Clamp& clamp, View<std::int64_t> exchanges);
 
 }  // namespace harmonium

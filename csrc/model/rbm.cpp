@@ -7,10 +7,15 @@
 namespace harmonium {
 Rbm::Rbm(Parameters parameters, Precision precision, int n_threads, Index n_labels)
     : parameters_(parameters), precision_(precision), n_threads_(resolve_threads(n_threads)), n_labels_(n_labels) {
-    for (const Direction d : {Direction::up, Direction::down}) {
+    for (const Direction d : {Direction::up, Direction::down})
         (d == Direction::up ? padded_c_ : padded_b_).reserve_zeros(ceil_div(outputs(d), block_width) * block_width);
-        refresh_bias(d, 0, outputs(d));
-    }
+    renew();
+}
+
+void Rbm::renew() {
+    for (const Direction d : {Direction::up, Direction::down}) refresh_bias(d, 0, outputs(d));
+    if (has_up_) up_.assign(parameters_.w, n_threads_);
+    if (has_down_) down_.assign_transposed(parameters_.w, n_threads_);
 }
 
 void Rbm::refresh_bias(Direction d, Index begin, Index end) {

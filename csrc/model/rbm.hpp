@@ -42,6 +42,8 @@ class Rbm {
     QuantizedMatrix& quantized(Direction d);
     // The bias of a direction's outputs, padded with zeros to whole blocks.
     const float* padded_bias(Direction d);
+    // After all parameters changed: everything made of them again.
+    void renew();
     // After biases begin … end − 1 of a direction's outputs changed: their padded copies again.
     void refresh_bias(Direction d, Index begin, Index end);
 

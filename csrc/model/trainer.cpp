@@ -62,11 +62,14 @@ void Trainer::run(const Batch& data, Index batch_size, std::uint64_t step, doubl
         const View<std::uint64_t> chains = options_.persistent ? state_.chains : state_.chains.row_range(0, rows);
         // A shorter minibatch, the last, has a mean of its own: its update shares no pass.
         const Index with = rows == batch_size ? together : 1;
+        if (restarts_) draw_starts(chains, step);
         cd_.run(
-            rbm_, batch, chains,
+            rbm_, fast_ ? fast_->machine() : rbm_, batch, chains,
             {options_.n_gibbs_steps, options_.persistent, options_.seed, step, with, learning_rate, traits_.weights});
+        if (path_.count > 0) exchange_with_replicas(chains, step);
         const bool last = begin + 2 * batch_size > data.count;  // that is alike
         update(rule_of(learning_rate, momentum), rate, with == 1 || cd_.pending() == with || last);
+        if (fast_ && !fast_->update(cd_)) throw Diverged();
         rows_done_ += rows;
     }
 }
@@ -77,9 +80,39 @@ Index Trainer::updates_a_pass(const Rows& data, Index batch_size) const {
         options_.l2 != 0)
         return 1;
     if (options_.persistent && state_.chains.rows != batch_size) return 1;
-    // Integers of weighted rows have factors of their own; and completions are drawn from W as it is.
-    if (traits_.weights || !completions_.is_empty()) return 1;
+    // Integers of weighted rows have factors of their own; and completions, replicas and fast weights need W as it is.
+    if (traits_.weights || !completions_.is_empty() || path_.count > 0 || fast_) return 1;
     return cd_.updates_a_pass(rbm_, data, batch_size, options_.n_gibbs_steps);
+}
+
+void Trainer::keep_fast_weights(const Parameters& fast, double rate, double decay) {
+    fast_ = std::make_unique<FastWeights>(rbm_.parameters(), fast, rate, decay, rbm_.precision(), rbm_.n_threads(),
+                                          rbm_.n_labels());
+}
+
+void Trainer::draw_starts(View<std::uint64_t> chains, std::uint64_t step) const {
+    const Index n_hidden = rbm_.n_hidden();
+    const Buffer<float> halves(n_hidden);
+    std::fill_n(halves.data(), n_hidden, 0.5f);
+    const rng::Draw draw{options_.seed, step, static_cast<std::uint32_t>(rng::Stream::hidden_start)};
+    for (Index n = 0; n < chains.rows; ++n)
+        kernels().draw_bits_f32({halves.data(), 1, n_hidden, n_hidden}, draw, static_cast<std::uint32_t>(n), 0,
+                                chains.row_range(n, n + 1));
+}
+
+void Trainer::exchange_with_replicas(View<std::uint64_t> chains, std::uint64_t step) {
+    const Index rows = path_.count * chains.rows, words = ceil_div(rbm_.n_visible(), block_width);
+    const View<std::uint64_t> v{all_visible_.reserve_zeros(rows * words), rows, words, words};
+    const View<std::uint64_t> h{all_hidden_.reserve(rows * chains.cols), rows, chains.cols, chains.cols};
+    const auto copy = [](View<const std::uint64_t> from, View<std::uint64_t> to) {
+        for (Index n = 0; n < from.rows; ++n) std::copy_n(from.row(n), from.cols, to.row(n));
+    };
+    copy(cd_.visible_states(), v);
+    copy(chains, h);
+    copy(replicas_, h.row_range(chains.rows, rows));
+    harmonium::temper(rbm_, path_, options_.n_gibbs_steps, 1, {options_.seed, step, 0}, v, h, {}, exchanges_);
+    copy(h.row_range(0, chains.rows), chains);
+    copy(h.row_range(chains.rows, rows), replicas_);
 }
 
 void Trainer::copy_visible_states(View<std::uint64_t> out) const {

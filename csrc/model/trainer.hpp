@@ -2,10 +2,13 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <stdexcept>
 
 #include "model/centering.hpp"
+#include "model/chains.hpp"
 #include "model/completion.hpp"
+#include "model/fast_weights.hpp"
 
 namespace harmonium {
 
@@ -85,6 +88,16 @@ class Trainer {
         counts_ = counts;
     }
 
+    // How the chains of an update mix, beside their steps. They start at random; or exchange states with replicas at
+    // other temperatures, as many at each but the first, which is theirs; or are those of a machine with fast weights.
+    void restart_chains() { restarts_ = true; }
+    void temper(const Path& path, View<std::uint64_t> replicas, View<std::int64_t> exchanges) {
+        path_ = path;
+        replicas_ = replicas;
+        exchanges_ = exchanges;
+    }
+    void keep_fast_weights(const Parameters& fast, double rate, double decay);
+
     // One update per minibatch of `batch_size` rows (the last may be shorter) over the whole of `data`, the
     // first with Gibbs step number `step`, at constant learning rate and momentum. Throws Diverged after the update
     // that diverged.
@@ -108,8 +121,12 @@ class Trainer {
     void require_traits(const Rows& data) const;
 
     Rbm& rbm() { return rbm_; }
+    Index chains() const { return state_.chains.rows; }
 
   private:
+    void draw_starts(View<std::uint64_t> chains, std::uint64_t step) const;
+    // With the visible states that the chains have now.
+    void exchange_with_replicas(View<std::uint64_t> chains, std::uint64_t step);
     UpdateRule rule_of(double learning_rate, double momentum) const;
     void adapt_rule(double learning_rate, UpdateRule& rule) const;
     // Of the biases; and of the weights, by this update and those pending.
@@ -142,6 +159,12 @@ class Trainer {
     Sparsity sparsity_;
     Averages averages_;
     std::int64_t* counts_ = nullptr;
+    bool restarts_ = false;
+    Path path_{nullptr, nullptr, 0};
+    View<std::uint64_t> replicas_;
+    View<std::int64_t> exchanges_;
+    Buffer<std::uint64_t> all_visible_, all_hidden_;
+    std::unique_ptr<FastWeights> fast_;
     ContrastiveDivergence cd_;
     bool quantizes_;
     Index rows_done_ = 0;

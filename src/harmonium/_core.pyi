@@ -109,7 +109,7 @@ class Rbm:
         n_rounds: int,
         seed: int,
         step: int,
-        accepted: NDArray[np.int64],
+        exchanges: NDArray[np.int64],
         mask: _Bits | None = None,
         values: _Bits | None = None,
     ) -> None: ...
@@ -187,6 +187,17 @@ class Trainer:
     ) -> None: ...
     def make_sparse(self, activity: _Float32, target: float, cost: float, decay: float) -> None: ...
     def limit_norms(self, most: float) -> None: ...
+    def restart_chains(self) -> None: ...
+    def temper(
+        self,
+        base_bias: _Float32,
+        betas: _Float64,
+        replicas: _Bits,
+        exchanges: NDArray[np.int64],
+    ) -> None: ...
+    def keep_fast_weights(
+        self, W: _Float32, b: _Float32, c: _Float32, rate: float, decay: float
+    ) -> None: ...
     def keep_averages(
         self, W: _Float32, b: _Float32, c: _Float32, counts: NDArray[np.int64], decay: float
     ) -> None: ...

@@ -38,6 +38,7 @@ from harmonium._visible import (
     validate_units,
     weighted,
 )
+from harmonium.annealing import log_odds
 from harmonium.callbacks import Callback, CallbackList
 from harmonium.engine import get_engine
 from harmonium.engine.protocol import (
@@ -95,13 +96,29 @@ class BernoulliRBM(
         very generator, in scikit-learn's order, in the dtype of X: results agree with that class's
         (docs/migration.md), at some of the speed. With other parameters an instance is a source of
         seeds.
-    algorithm : {"pcd", "cd"}, default="pcd"
-        Persistent contrastive divergence (Tieleman 2008), also called stochastic maximum
-        likelihood, or contrastive divergence (Hinton 2002).
+    algorithm : {"pcd", "cd", "pt", "fpcd", "rdm"}, default="pcd"
+        Where the chains of the negative phase come from. "pcd", persistent contrastive divergence
+        (Tieleman 2008), also called stochastic maximum likelihood: they go on from update to
+        update. "cd", contrastive divergence (Hinton 2002): they start at the data. "pt": persistent
+        ones that exchange states with replicas at `n_temperatures` - 1 higher temperatures, in each
+        update (Desjardins et al. 2010); costs as many times the chains. "fpcd": persistent ones of
+        a machine with fast weights besides, which learn and forget fast and so drive chains on
+        (Tieleman & Hinton 2009). "rdm": they start at random hidden states in every update
+        (Decelle, Furtlehner & Seoane 2021).
     n_gibbs_steps : int, default=1
         Gibbs steps per update: the k of CD-k and PCD-k.
     n_chains : int or None, default=None
-        Persistent chains; None takes `batch_size`. Not used by "cd", which runs one per row.
+        Chains (with "pt" at β = 1); None takes `batch_size`. Not used by "cd", which runs one per
+        row.
+    n_temperatures : int, default=10
+        At least 2: inverse temperatures from 1 to 0, where the visible units are on as often as in
+        the data and independent. They begin evenly spaced and are placed anew before every epoch
+        (:func:`harmonium.sampling.ParallelTempering.adapt` says how). Used by "pt" alone.
+    fast_learning_rate : float or None, default=None
+        Step size of the fast weights, in all epochs alike; None takes the learning rate of the
+        first. Used by "fpcd" alone.
+    fast_decay : float, default=0.95
+        In [0, 1): what is left of the fast weights after an update. Used by "fpcd" alone.
     momentum : float or callable, default=0.0
         μ in [0, 1): the step is μ times the last one plus the gradient's.
     l1, l2 : float, default=0.0
@@ -233,6 +250,7 @@ class BernoulliRBM(
         "algorithm",
         "n_gibbs_steps",
         "n_chains",
+        "n_temperatures",
         "solver",
         "centering",
         "average",
@@ -290,6 +308,9 @@ class BernoulliRBM(
         algorithm: str = "pcd",
         n_gibbs_steps: int = 1,
         n_chains: int | None = None,
+        n_temperatures: int = 10,
+        fast_learning_rate: float | None = None,
+        fast_decay: float = 0.95,
         momentum: float | Callable[[int], float] = 0.0,
         l1: float = 0.0,
         l2: float = 0.0,
@@ -324,6 +345,9 @@ class BernoulliRBM(
         self.algorithm = algorithm
         self.n_gibbs_steps = n_gibbs_steps
         self.n_chains = n_chains
+        self.n_temperatures = n_temperatures
+        self.fast_learning_rate = fast_learning_rate
+        self.fast_decay = fast_decay
         self.momentum = momentum
         self.l1 = l1
         self.l2 = l2
@@ -580,7 +604,10 @@ class BernoulliRBM(
         check_integer("n_gibbs_steps", self.n_gibbs_steps, minimum=1, below=2**31)
         if self.n_chains is not None:
             check_integer("n_chains", self.n_chains, minimum=1, below=2**31)
+        check_integer("n_temperatures", self.n_temperatures, minimum=2, below=2**20)
         check_learning_rate(self.learning_rate)
+        if self.fast_learning_rate is not None:
+            check_real("fast_learning_rate", self.fast_learning_rate, minimum=0.0)
         check_momentum(self.momentum)
         check_real("l1", self.l1, minimum=0.0)
         check_real("l2", self.l2, minimum=0.0)
@@ -598,9 +625,9 @@ class BernoulliRBM(
         check_real("sparsity_cost", self.sparsity_cost, minimum=0.0)
         if self.max_norm is not None:
             check_real("max_norm", self.max_norm, minimum=0.0, open_minimum=True)
-        for name in ("beta_1", "beta_2", "rms_decay", "sparsity_decay", "average"):
+        for name in ("beta_1", "beta_2", "rms_decay", "sparsity_decay", "average", "fast_decay"):
             check_real(name, getattr(self, name), minimum=0.0, maximum=1.0, open_maximum=True)
-        check_word("algorithm", self.algorithm, ("cd", "pcd"))
+        check_word("algorithm", self.algorithm, ("cd", "pcd", "pt", "fpcd", "rdm"))
         check_word("inputs", self.inputs, ("mean", "sample"))
         check_word("missing", self.missing, ("error", "sample"))
         check_word("init", self.init, ("normal", "data"))
@@ -615,7 +642,7 @@ class BernoulliRBM(
             n_epochs=self.n_iter,
             batch_size=self.batch_size,
             n_gibbs_steps=self.n_gibbs_steps,
-            persistent=self.algorithm == "pcd",
+            persistent=self.algorithm != "cd",
             learning_rate=self.learning_rate,
             momentum=self.momentum,
             l1=float(self.l1),
@@ -635,8 +662,17 @@ class BernoulliRBM(
                 sparsity_decay=float(self.sparsity_decay),
                 max_norm=float(self.max_norm or 0),
                 average=float(self.average),
+                restarts=self.algorithm == "rdm",
+                fast_rate=self._fast_rate,
+                fast_decay=float(self.fast_decay),
             ),
         )
+
+    @property
+    def _fast_rate(self) -> float:
+        if self.fast_learning_rate is not None:
+            return float(self.fast_learning_rate)
+        return value_at("learning_rate", self.learning_rate, 0)
 
     @property
     def _has_momentum(self) -> bool:
@@ -666,7 +702,7 @@ class BernoulliRBM(
             if self._n_labels:
                 b[-self._n_labels :] = np.log(mean[-self._n_labels :])
         n_chains = self.batch_size
-        if self.algorithm == "pcd" and self.n_chains is not None:
+        if self.algorithm != "cd" and self.n_chains is not None:
             n_chains = self.n_chains
         arrays = TrainingArrays(
             W,
@@ -695,6 +731,18 @@ class BernoulliRBM(
         if self.average != 0:
             fresh |= {f"{name}_average": getattr(arrays, name) for name in ("W", "b", "c")}
             fresh["counts"] = np.zeros(3, np.int64)
+        if self.algorithm == "pt":
+            n_others = self.n_temperatures - 1
+            fresh["replicas"] = empty_bits(n_others * len(arrays.chains), len(arrays.c))
+            fresh["base_bias"] = arrays.b
+            if data is not None and "base_bias" not in before:
+                mean = mean_of(get_engine(), data)
+                fresh["base_bias"] = log_odds(mean, data.n_rows)
+            fresh["betas"] = np.linspace(1, 0, n_others + 1)
+            fresh["exchanges"] = np.zeros((2, n_others), np.int64)
+        if self.algorithm == "fpcd":
+            names = ("W_fast", "b_fast", "c_fast")
+            fresh |= zip(names, self._zeros(arrays.W), strict=True)
         if "completions" in before:
             fresh["completions"] = before["completions"]
         carried = {name: before.get(name, array) for name, array in fresh.items()}
@@ -743,7 +791,7 @@ class BernoulliRBM(
 
     def _with_chains_for(self, state: RbmState, n_rows: int) -> RbmState:
         """Return a state whose chains are enough for CD on a minibatch of `n_rows`."""
-        if self.algorithm == "pcd" or len(state.arrays.chains) >= n_rows:
+        if self.algorithm != "cd" or len(state.arrays.chains) >= n_rows:
             return state
         chains = empty_bits(n_rows, state.arrays.W.shape[1])
         state.arrays = state.arrays._replace(chains=chains)

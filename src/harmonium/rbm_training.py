@@ -25,6 +25,7 @@ from harmonium.engine.protocol import (
     UpdateOptions,
     Updates,
 )
+from harmonium.sampling import exchange_rates, spread_evenly
 from harmonium.training import EpochLoop, Plan, TrainingState
 
 
@@ -181,6 +182,13 @@ class RbmTraining(EpochLoop):
 
     def begin_epoch(self) -> None:
         self.rows = self.rows_of(self.state.epoch)
+        betas, exchanges = self.state.arrays.betas, self.state.arrays.exchanges
+        if betas is None or exchanges is None:
+            return
+        # Not in the middle of an epoch that goes on, and not before all neighbours have tried.
+        if self.state.rows_done == 0 and exchanges[1].all():
+            betas[...] = spread_evenly(betas, exchange_rates(exchanges), len(betas))
+            exchanges[...] = 0
 
     @property
     def rows_done(self) -> int:

@@ -288,13 +288,11 @@ class ParallelTempering:
         return Clamp(for_all(one.mask), for_all(one.values))
 
     def _begin_counting(self) -> None:
-        self._accepted = np.zeros(len(self.betas_) - 1, np.int64)
-        self._tries = np.zeros(len(self.betas_) - 1, np.int64)
+        self._exchanges = np.zeros((2, len(self.betas_) - 1), np.int64)
 
     @property
     def exchange_rates_(self) -> NDArray[np.float64]:
-        with np.errstate(invalid="ignore"):
-            return self._accepted / self._tries
+        return exchange_rates(self._exchanges)
 
     def run(self, n_steps: int = 1000, *, progress: bool = False) -> NDArray[np.bool_]:
         """Make Gibbs steps, with exchanges after each.
@@ -311,18 +309,14 @@ class ParallelTempering:
             The visible states at β = 1.
         """
         check_integer("n_steps", n_steps, minimum=0, below=2**56)
-        path, n_pairs = Path(self._base_bias, self.betas_), len(self.betas_) - 1
+        path = Path(self._base_bias, self.betas_)
         step = self._draws.take(n_steps)
         title = "Parallel tempering" if progress else None
         for done, piece in under_a_bar(in_pieces(n_steps), n_steps, title):
-            first, draws = step + done, self._draws
+            seed = self._draws.seed
             self._machine.temper(
-                path, self._chains, piece, draws.seed, first, self._accepted, self._clamp
+                path, self._chains, piece, seed, step + done, self._exchanges, self._clamp
             )
-            # Even pairs try in even steps, odd ones in odd.
-            for parity in (0, 1):
-                rounds = (piece + (first + parity + 1) % 2) // 2
-                self._tries[np.arange(n_pairs) % 2 == parity] += rounds * self.n_chains
             self.n_steps_ += piece
         return self.states
 
@@ -365,17 +359,15 @@ class ParallelTempering:
             self.run(steps)
             left, piece = left - steps, 2 * piece
             n_wanted = len(self.betas_)
-            barrier = float(np.sum(1 - self._known_rates()))
+            rates = np.nan_to_num(self.exchange_rates_, nan=0.5)
+            barrier = float(np.sum(1 - rates))
             if self._chooses_number and left > 0:
                 n_wanted = max(2, min(MOST_TEMPERATURES, 1 + round(2 * barrier)))
-            self.betas_ = spread_evenly(self.betas_, self._known_rates(), n_wanted)
-            if n_wanted != len(self._accepted) + 1:
+            self.betas_ = spread_evenly(self.betas_, rates, n_wanted)
+            if n_wanted != len(self._exchanges[0]) + 1:
                 self._take_replicas(n_wanted)
         self._begin_counting()
         return self
-
-    def _known_rates(self) -> NDArray[np.float64]:
-        return np.nan_to_num(self.exchange_rates_, nan=0.5)
 
     def _take_replicas(self, n_temperatures: int) -> None:
         """Go on with another number of temperatures, from replicas at those nearest."""
@@ -394,6 +386,12 @@ def _checked_betas(betas: Any, n_temperatures: int | None) -> NDArray[np.float64
     if n_temperatures not in (None, len(path)):
         raise ValueError(f"n_temperatures is {n_temperatures}, but there are {len(path)} betas")
     return path
+
+
+def exchange_rates(exchanges: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return how often neighbours exchanged states when they tried; NaN where they did not."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(exchanges[0] / exchanges[1])
 
 
 def spread_evenly(

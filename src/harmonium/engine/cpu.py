@@ -145,11 +145,11 @@ class _CpuMachine:
         n_rounds: int,
         seed: int,
         step: int,
-        accepted: NDArray[np.int64],
+        exchanges: NDArray[np.int64],
         clamp: Clamp | None = None,
     ) -> None:
         held = clamp or (None, None)
-        self._core.temper(*path, chains.v, chains.h, n_rounds, seed, step, accepted, *held)
+        self._core.temper(*path, chains.v, chains.h, n_rounds, seed, step, exchanges, *held)
 
     def cd_gradient(
         self,
@@ -192,6 +192,15 @@ class _CpuTrainer:
             self._core.limit_norms(options.max_norm)
         if arrays.W_average is not None and arrays.counts is not None:
             self._core.keep_averages(*arrays.model, arrays.counts, options.average)
+        if options.restarts:
+            self._core.restart_chains()
+        if arrays.replicas is not None:
+            replicas = (arrays.base_bias, arrays.betas, arrays.replicas, arrays.exchanges)
+            self._core.temper(*replicas)  # type: ignore[arg-type]
+        if arrays.W_fast is not None:
+            fast = (arrays.W_fast, arrays.b_fast, arrays.c_fast)
+            rates = (options.fast_rate, options.fast_decay)
+            self._core.keep_fast_weights(*fast, *rates)  # type: ignore[arg-type]
 
     @property
     def rows_done(self) -> int:

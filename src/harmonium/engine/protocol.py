@@ -112,6 +112,16 @@ class TrainingArrays(NamedTuple):
     c_average: Float32 | None = None
     # Updates made, averages taken, and the update after which the last was.
     counts: NDArray[np.int64] | None = None
+    # Chains at other temperatures, which exchange states with those at the first of `betas`, 1: as
+    # many at each; the biases at β = 0; what :meth:`Machine.temper` counts.
+    replicas: Bits | None = None
+    base_bias: Float32 | None = None
+    betas: NDArray[np.float64] | None = None
+    exchanges: NDArray[np.int64] | None = None
+    # Fast weights, which are added to those of the chains' machine alone.
+    W_fast: Float32 | None = None
+    b_fast: Float32 | None = None
+    c_fast: Float32 | None = None
 
     @property
     def model(self) -> tuple[Array, Array, Array]:
@@ -136,6 +146,9 @@ class UpdateOptions(NamedTuple):
     sparsity_decay: float = 0.0
     max_norm: float = 0.0
     average: float = 0.0  # decay of weights in the average of parameters
+    restarts: bool = False  # chains begin at random states in every update
+    fast_rate: float = 0.0  # learning rate of fast weights
+    fast_decay: float = 0.0  # and what is left of them after an update
 
 
 class RowTraits(NamedTuple):
@@ -273,14 +286,14 @@ class Machine(Protocol):
         n_rounds: int,
         seed: int,
         step: int,
-        accepted: NDArray[np.int64],
+        exchanges: NDArray[np.int64],
         clamp: Clamp | None = None,
     ) -> None:
         """Run replicas: as many chains at each place of a path, one place after the other.
 
-        Each round makes a Gibbs step from the hidden states and lets neighbours exchange states;
-        ``accepted[k]`` counts those of place k with k + 1. A pair tries in every second round: the
-        first, third, ... in those of even steps.
+        Each round makes a Gibbs step from the hidden states and lets neighbours exchange states. A
+        pair tries in every second round: the first, third, ... in those of even steps. `exchanges`,
+        two rows of a number a pair, count how often they did, and how often they tried.
         """
 
     def cd_gradient(
