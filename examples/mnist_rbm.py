@@ -83,7 +83,9 @@ def main() -> None:
     judged = time.perf_counter()
     whose = "test images" if options.test else "validation images"
     print(f"{options.recipe}, seed {options.seed}: {(trained - began) / 60:.1f} min of training")
-    print(f"log-likelihood of the {whose}: {found.mean:.2f} ± {found.standard_error:.2f} nats by AIS")
+    print(
+        f"log-likelihood of the {whose}: {found.mean:.2f} ± {found.standard_error:.2f} nats by AIS"
+    )
     print(f"by reverse AIS {found.lower:.2f}; the gap is {found.gap:.2f} nats")
     print(f"log Z {found.log_z:.2f} ± {found.log_z.standard_error:.2f}", end=", ")
     print(f"{found.log_z.n_eff:.0f} effective of {options.chains} chains, {judged - trained:.0f} s")
