@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 from harmonium._version import __version__
 
 if TYPE_CHECKING:
-    from harmonium import callbacks, datasets, ops, plotting, schedules
+    from harmonium import (
+        callbacks,
+        datasets,
+        diagnostics,
+        evaluation,
+        ops,
+        plotting,
+        sampling,
+        schedules,
+    )
     from harmonium.autoencoder import DeepAutoencoder
     from harmonium.classifier import DBNClassifier, SoftmaxRegression
     from harmonium.dbn import DBN
@@ -28,10 +37,13 @@ __all__ = [
     "__version__",
     "callbacks",
     "datasets",
+    "diagnostics",
+    "evaluation",
     "load",
     "ops",
     "patch_sklearn",
     "plotting",
+    "sampling",
     "schedules",
     "unpatch_sklearn",
 ]
@@ -46,7 +58,16 @@ _MODULE_OF = {
     "patch_sklearn": "harmonium.patch",
     "unpatch_sklearn": "harmonium.patch",
 }
-_MODULES = ("callbacks", "datasets", "ops", "plotting", "schedules")
+_MODULES = (
+    "callbacks",
+    "datasets",
+    "diagnostics",
+    "evaluation",
+    "ops",
+    "plotting",
+    "sampling",
+    "schedules",
+)
 
 
 def __getattr__(name: str) -> Any:
