@@ -248,7 +248,7 @@ namespace {
 class Replicas {
   public:
     Replicas(Rbm& rbm, const Path& path, const double* difference, View<std::uint64_t> v, View<std::uint64_t> h,
-             const Clamp& clamp, Range chains)
+             const Clamp& clamp, Range chains, bool carries)
         : rbm_(rbm), path_(path), difference_(difference), ones_(list_room(rbm)), n_(chains.end - chains.begin) {
         const Index all = v.rows / path.count;
         const auto count = static_cast<std::size_t>(path.count);
@@ -265,7 +265,7 @@ class Replicas {
             temperatures_.back().set(path.betas[t]);
             samplers_.emplace_back(rbm, rows_.back(), clamp, begin, 1);
             samplers_.back().set_temperature(&temperatures_.back());
-            if (rbm.precision() != Precision::automatic) continue;
+            if (!carries) continue;
             ThreadSums& sums = sums_[static_cast<std::size_t>(t)];
             GibbsSampler::reset(rbm, n_, sums.up, sums.down);
             samplers_.back().carry(&sums.up, &sums.down);
@@ -354,9 +354,11 @@ void temper(Rbm& rbm, const Path& path, Index n_rounds, Index resting, const Cha
     make_quantized(rbm);
     const Buffer<double> difference = bias_differences(rbm, path);
     const Index n_chains = v.rows / path.count;
+    // Of one round, as in training, there is nothing to carry on.
+    const bool carries = n_rounds > 1 && rbm.precision() == Precision::automatic;
     std::mutex counting;
     parallel_ranges(n_chains, threads_for_chains(rbm, v.rows), [&](Index begin, Index end, int) {
-        Replicas replicas(rbm, path, difference.data(), v, h, clamp, {begin, end});
+        Replicas replicas(rbm, path, difference.data(), v, h, clamp, {begin, end}, carries);
         std::vector<std::int64_t> count(static_cast<std::size_t>(path.count)), tried(count);
         ChainDraws draw = draws;
         for (Index round = 0; round < n_rounds; ++round, ++draw.step) {
