@@ -48,7 +48,7 @@ def check_real(
     return number
 
 
-def check_word(name: str, value: Any, words: Collection[str | None]) -> None:
+def check_word(name: str, value: Any, words: Collection[str | bool | None]) -> None:
     """Raise a ValueError that lists `words` unless `value` is one of them."""
     if not isinstance(value, (str, NoneType)) or value not in words:
         known = ", ".join(repr(word) for word in words)

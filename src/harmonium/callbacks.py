@@ -113,6 +113,8 @@ class ProgressBar(Callback):
     """
 
     _SHORT: ClassVar = {
+        "log_likelihood": "LL",
+        "val_log_likelihood": "held-out LL",
         "pseudo_likelihood": "PL",
         "val_pseudo_likelihood": "held-out PL",
         "reconstruction_error": "error",

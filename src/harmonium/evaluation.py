@@ -335,7 +335,12 @@ def _exact(rbm: BernoulliRBM) -> float:
             f"{MOST_UNITS} units; this machine has {n_visible} visible and {n_hidden} hidden ones: "
             "take method='ais'"
         )
-    if n_visible > n_hidden:
+    return sum_of_all_states(engine, W, b, c)
+
+
+def sum_of_all_states(engine: Engine, W: Float32, b: Float32, c: Float32) -> float:
+    """Return log Z, going through the states of the smaller side, however many they are."""
+    if W.shape[0] > W.shape[1]:
         W, b, c = np.ascontiguousarray(W.T), c, b
     total = _log_sum(engine, W, b, c)
     return _log_sum_by_free_energies(engine, W, b, c) if total is None else total

@@ -32,6 +32,7 @@ Scale = Literal["each", "all", "symmetric"]
 
 _DPI = 150
 _LABELS = {
+    "log_likelihood": "log-likelihood",
     "reconstruction_error": "reconstruction error",
     "pseudo_likelihood": "pseudo-likelihood",
     "free_energy_gap": "free energy gap",

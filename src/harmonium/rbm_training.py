@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from harmonium._arrays import empty_bits
-from harmonium._random import monitor_seed
-from harmonium._visible import pick_rows, values_of
+from harmonium._random import monitor_seed, separate_draws
+from harmonium._visible import Units, mean_of, pick_rows, values_of
+from harmonium.annealing import Annealing, log_odds
 from harmonium.callbacks import CallbackList
 from harmonium.engine.protocol import (
     Chains,
@@ -38,7 +39,7 @@ class RbmPlan(Plan):
     l1: float
     l2: float
     precision: Precision
-    metrics: bool
+    metrics: bool | str
     n_labels: int
     options: UpdateOptions
 
@@ -94,14 +95,15 @@ class Monitor:
         self._train = pick_rows(self._engine, train, self._n)
         self._train_values = values_of(self._train)
 
-    def measure(self, machine: Machine, epoch: int) -> dict[str, float]:
+    def measure(self, machine: Machine, epoch: int, log_z: float | None = None) -> dict[str, float]:
         """Return the metrics of `machine`.
 
         reconstruction_error is the mean squared difference, per unit, between v and p(v|h), h drawn
         from p(h|v); pseudo_likelihood the mean stochastic log pseudo-likelihood per row, in nats;
         free_energy_gap the mean F of held-out minus training rows, which grows as a model begins to
-        overfit. Names of held-out rows' metrics begin with "val_". Rows with missing values are
-        measured as they are completed then.
+        overfit; where log Z is given, log_likelihood the mean of -F - log Z. Names of held-out
+        rows' metrics begin with "val_". Rows with missing values are measured as they are completed
+        then.
         """
         metrics = self._of_rows(machine, self._train, self._train_values, epoch)
         if self._held_out is not None:
@@ -109,6 +111,10 @@ class Monitor:
             metrics |= {f"val_{name}": value for name, value in held_out.items()}
             gap = _mean_free_energy(machine, self._held_out)
             metrics["free_energy_gap"] = gap - _mean_free_energy(machine, self._train)
+        if log_z is not None:
+            metrics["log_likelihood"] = -_mean_free_energy(machine, self._train) - log_z
+            if self._held_out is not None:
+                metrics["val_log_likelihood"] = -_mean_free_energy(machine, self._held_out) - log_z
         return metrics
 
     def _of_rows(
@@ -128,6 +134,39 @@ def _mean_free_energy(machine: Machine, rows: Rows) -> float:
     energies = np.empty(rows.n_rows)
     machine.free_energy(rows, energies)
     return float(energies.mean())
+
+
+class LogPartitions:
+    """log Z after each epoch: from all states of a small side, else by annealing from base rates.
+
+    The same in a resumed run, whatever it did before: `rows`, whose means are the base rates, are
+    those of the first epoch, and each epoch has numbers of its own.
+    """
+
+    MOST_UNITS = 16
+    """Of the smaller side: 2¹⁶ states take some milliseconds."""
+    CHAINS, TEMPERATURES = 100, 1000
+    """At 784-500 on MNIST's digits 0.2 s on two cores, with a standard deviation of 0.1 nats after
+    three epochs and 0.9 after two hundred."""
+
+    def __init__(self, engine: Engine, rows: Rows, seed: int) -> None:
+        self._engine = engine
+        self._seed = seed
+        mean = mean_of(engine, Units(rows, np.dtype(np.float32)))
+        self._base_bias = log_odds(mean, rows.n_rows)
+
+    def after(self, epoch: int, machine: Machine, W: Float32, b: Float32, c: Float32) -> float:
+        """Return log Z of `machine`, which has these parameters."""
+        if min(W.shape) <= self.MOST_UNITS:
+            from harmonium.evaluation import sum_of_all_states
+
+            return sum_of_all_states(self._engine, W, b, c)
+        draws = separate_draws(self._seed, epoch)
+        betas = np.linspace(0, 1, self.TEMPERATURES)
+        base = self._base_bias
+        return Annealing(
+            self._engine, machine, base, W.shape[1], self.CHAINS, betas, draws
+        ).forward()
 
 
 class EpochRows:
@@ -174,11 +213,14 @@ class RbmTraining(EpochLoop):
         self.n_rows = self.rows.n_rows
         self.trainer = trainer
         self.updates_together = self.trainer.updates_a_pass(self.rows, plan.batch_size)
-        self.monitor = None
+        self.monitor = self.log_partitions = None
         if plan.metrics or plan.verbose:
             n_hidden = state.arrays.W.shape[1]
             seed = monitor_seed(state.seed)
             self.monitor = Monitor(engine, n_hidden, self.rows, held_out, seed)
+            if plan.metrics == "likelihood":
+                _require_states(self.rows, held_out, plan.n_labels)
+                self.log_partitions = LogPartitions(engine, self.rows, seed)
 
     def begin_epoch(self) -> None:
         self.rows = self.rows_of(self.state.epoch)
@@ -216,7 +258,26 @@ class RbmTraining(EpochLoop):
             self.monitor.pick(self.engine.rows_of_bits(completions, self.rows.n_cols))
         W, b, c = (array.astype(np.float32, copy=False) for array in self.state.arrays.model)
         machine = self.engine.machine(W, b, c, self.plan.precision, self.plan.n_labels)
-        return self.monitor.measure(machine, self.state.epoch)
+        epoch, log_z = self.state.epoch, None
+        if self.log_partitions is not None:
+            log_z = self.log_partitions.after(epoch, machine, W, b, c)
+        return self.monitor.measure(machine, epoch, log_z)
 
     def describe(self, metrics: dict[str, float]) -> str:
-        return f"pseudo-likelihood = {metrics['pseudo_likelihood']:.2f}"
+        names = ("log_likelihood", "pseudo_likelihood")
+        told = [(name.replace("_", "-"), metrics[name]) for name in names if name in metrics]
+        return ", ".join(f"{name} = {value:.2f}" for name, value in told)
+
+
+def _require_states(train: Rows, held_out: Rows | None, n_labels: int) -> None:
+    """Raise unless the rows have a likelihood that can be measured."""
+    if n_labels:
+        raise ValueError(
+            'metrics="likelihood" is of machines without labels; this one is the top of a DBN with'
+        )
+    for name, rows in (("X", train), ("X_val", held_out)):
+        if rows is not None and not rows.is_binary:
+            raise ValueError(
+                f'metrics="likelihood" is of zeros and ones, but {name} holds values between them: '
+                'with inputs="sample" they are odds, by which bits are drawn'
+            )

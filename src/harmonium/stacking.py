@@ -64,7 +64,25 @@ def check_layers(whole: Any) -> list[BernoulliRBM]:
         )
         rbm._check_parameters()
         layers.append(rbm)
+    _check_likelihoods(whole, layers)
     return layers
+
+
+def _check_likelihoods(whole: Any, layers: list[BernoulliRBM]) -> None:
+    """Raise for a likelihood of what has none, before the layers below are trained."""
+    asked = [number for number, rbm in enumerate(layers) if rbm.metrics == "likelihood"]
+    if len(layers) - 1 in asked and getattr(whole, "label_units", False):
+        raise ValueError(
+            'metrics="likelihood" is of machines without labels, but label_units=True gives the '
+            "topmost RBM some: rbm may be a list of one for each layer"
+        )
+    if whole.layer_inputs == "mean" and any(
+        number and layers[number].inputs == "mean" for number in asked
+    ):
+        raise ValueError(
+            'metrics="likelihood" is of states, but with layer_inputs="mean" layers above the '
+            "first are given probabilities"
+        )
 
 
 def seeded_layers(whole: Any, rng: np.random.RandomState, n_labels: int = 0) -> list[BernoulliRBM]:
