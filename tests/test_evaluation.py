@@ -7,7 +7,7 @@ import pytest
 
 from harmonium import BernoulliRBM, _core
 from harmonium.engine.protocol import STATES_A_PIECE
-from harmonium.evaluation import log_partition
+from harmonium.evaluation import log_likelihood, log_partition
 
 F32 = np.float32
 
@@ -82,6 +82,13 @@ def test_probabilities_of_all_rows_add_up_to_one() -> None:
     rows = (np.arange(1024)[:, None] >> np.arange(10) & 1).astype(F32)
     total = np.logaddexp.reduce(-rbm.set_params(precision="float32").free_energy(rows))
     assert total == pytest.approx(log_partition(rbm), abs=1e-5)
+
+
+def test_a_likelihood_is_annealed_from_the_models_own_means() -> None:
+    """Not from those of the rows, which may be where the model is not."""
+    rbm, few = machine(*parameters(20, 15)), {"n_chains": 20, "betas": 50, "random_state": 1}
+    found = log_likelihood(rbm, np.zeros((3, 20), bool), method="ais", **few)
+    assert found.log_z == log_partition(rbm, "ais", **few)
 
 
 def test_too_many_units_are_told() -> None:

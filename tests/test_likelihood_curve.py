@@ -116,9 +116,9 @@ def test_a_dbn_measures_its_layers(annealed):
 
 def test_what_has_no_likelihood():
     grey = np.where(X, 0.9, 0.1)
-    with pytest.raises(ValueError, match='"likelihood".* but X holds .*inputs="sample"'):
+    with pytest.raises(ValueError, match=r'"likelihood".* but X holds .*inputs="sample"'):
         curve(1, grey)
-    with pytest.raises(ValueError, match='"likelihood".* but X_val holds .*inputs="sample"'):
+    with pytest.raises(ValueError, match=r'"likelihood".* but X_val holds .*inputs="sample"'):
         curve(1, X, grey)
     rbm = BernoulliRBM(3, metrics="likelihood")
     with pytest.raises(ValueError, match="but X holds"):

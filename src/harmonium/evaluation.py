@@ -72,8 +72,8 @@ def log_partition(
         Inverse temperatures: how many, from 0 to 1 evenly; or they themselves, ascending from 0 to
         1.
     base_rate : array of shape (n_features,) or (n_samples, n_features), optional
-        Means of the visible units at β = 0, strictly between 0 and 1; or data that have them,
-        training data best. By default the model's own, estimated by short chains.
+        Means of the visible units at β = 0, strictly between 0 and 1; or data that have them. By
+        default the model's own, estimated by short chains.
     init : array of shape (n_samples, n_features), optional
         With "reverse_ais": rows, training data say, from which chains of the model begin before
         their `burn_in`; values between 0 and 1 are odds of being on. By default chains are annealed
@@ -180,7 +180,8 @@ def log_likelihood(
     n_chains, betas, burn_in, random_state, progress
         As for :func:`log_partition`.
     base_rate : array, optional
-        As for :func:`log_partition`; by default the means of X.
+        As for :func:`log_partition`. Means of data are a good base only for a model of just these
+        data: one that is elsewhere too, as after a short training, is not found from there.
     reverse : bool, default=True
         Find log Z by reverse AIS too, from chains that begin at rows of X, and with it the gap.
 
@@ -219,8 +220,7 @@ def log_likelihood(
     else:
         if rbm._n_labels:
             raise ValueError("log Z is of machines without labels; this one has some")
-        base = X if base_rate is None else base_rate
-        annealing = _annealing(rbm, n_chains, betas, base, random_state, progress)
+        annealing = _annealing(rbm, n_chains, betas, base_rate, random_state, progress)
         log_z = annealing.forward()
         if reverse:
             backward = _reverse(annealing, rbm, X, burn_in)

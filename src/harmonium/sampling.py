@@ -100,7 +100,7 @@ def base_biases(
     """Return the biases at β = 0: log-odds of given means, of data's or of the model's own."""
     n_visible = rbm._n_visible
     if base_rate is None:
-        mean, n = _own_means(rbm, engine, machine, draws), OWN_CHAINS
+        mean, n = own_means(engine, machine, n_visible, rbm._n_features_out, draws), OWN_CHAINS
     elif getattr(base_rate, "ndim", np.ndim(base_rate)) == 1:
         mean, n = np.asarray(base_rate, np.float64), None
         if mean.shape != (n_visible,) or not ((mean > 0) & (mean < 1)).all():
@@ -115,8 +115,10 @@ def base_biases(
     return log_odds(mean, n)
 
 
-def _own_means(rbm: BernoulliRBM, engine: Engine, machine: Machine, draws: Draws) -> Array:
-    n_visible, n_hidden = rbm._n_visible, rbm._n_features_out
+def own_means(
+    engine: Engine, machine: Machine, n_visible: int, n_hidden: int, draws: Draws
+) -> Array:
+    """Return a machine's mean visible states, estimated by short chains."""
     step = draws.take(OWN_STEPS)
     start = draw_by_bias(engine, machine, OWN_CHAINS, n_hidden, n_visible, Draw(draws.seed, step))
     p = np.empty((OWN_CHAINS, n_visible), np.float32)
