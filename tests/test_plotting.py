@@ -16,6 +16,7 @@ from harmonium.plotting import (
     plot_confusion,
     plot_filters,
     plot_history,
+    plot_inpainting,
     plot_reconstructions,
     plot_samples,
     tile_images,
@@ -243,6 +244,18 @@ def test_samples_of_classes(figure_module):
     assert ax.get_ylabel() == "class"
 
 
+def test_inpainting_shows_what_is_given_and_what_was_drawn(figure_module):
+    rng = np.random.default_rng(0)
+    originals, samples = rng.random((4, 12)) < 0.5, rng.random((2, 4, 12))
+    for known in (np.arange(12) < 6, rng.random((4, 12)) < 0.5):
+        ax = plot_inpainting(originals, known, samples, (3, 4))
+        given = np.where(known, originals, 0.5)
+        rows = np.concatenate([originals, given, samples[0], samples[1]])
+        expected = tile_images(rows, (3, 4), (4, 4), scale=None, background=np.nan)
+        np.testing.assert_array_equal(picture_of(ax).filled(np.nan), expected)
+        assert labels_of(ax) == ["original", "given", "drawn", "drawn"]
+
+
 def test_confusion_counts_by_true_class_and_marks_the_errors(figure_module, tmp_path):
     y_true = [0, 0, 0, 0, 1, 1, 2, 2, 2]
     y_pred = [0, 0, 0, 1, 1, 1, 0, 0, 2]
@@ -290,6 +303,7 @@ def test_labels_stay_on_the_page(figure_module):
         plot_confusion(["a long name of a class"], ["b"]),
         plot_samples(samples, steps=[1, 10, 1_000_000]),
         plot_reconstructions(samples[0], samples[0]),
+        plot_inpainting(samples[0], np.arange(16) < 8, samples),
     ):
         ax.figure.draw_without_rendering()
         box = ax.get_tightbbox()
@@ -359,6 +373,22 @@ def test_given_axes_are_drawn_on(figure_module, given_ax):
         (lambda: plot_samples(np.zeros((2, 1, 16)), steps=[1]), "steps: expected 2, .* got 1"),
         (lambda: plot_classes(np.zeros((2, 16)), [1, 2]), r"samples: .* got \(2, 16\)"),
         (lambda: plot_classes(np.zeros((2, 1, 16)), [1]), "labels: expected 2, .* got 1"),
+        (
+            lambda: plot_inpainting(np.zeros((2, 16)), np.zeros(16, bool), np.zeros((3, 4, 16))),
+            r"originals: expected .* \(4, 16\), got \(2, 16\)",
+        ),
+        (
+            lambda: plot_inpainting(np.zeros((2, 16)), np.zeros(16), np.zeros((3, 2, 16))),
+            r"known: expected bools .* got float64 of shape \(16,\)",
+        ),
+        (
+            lambda: plot_inpainting(np.zeros((2, 16)), np.zeros(9, bool), np.zeros((3, 2, 16))),
+            r"known: expected bools of shape \(16,\) or \(2, 16\), got bool of shape \(9,\)",
+        ),
+        (
+            lambda: plot_inpainting(np.zeros((2, 16)), np.zeros(16, bool), np.ones((3, 2, 16)) * 2),
+            r"values in \[0, 1\], got 0 to 2",
+        ),
         (lambda: plot_confusion([1, 2], [1]), r"y_true and y_pred: .* \(2,\) and \(1,\)"),
         (lambda: plot_confusion([], []), r"got shapes \(0,\) and \(0,\)"),
         (lambda: plot_confusion([1, 2], [1, 3], [1, 2]), r"labels: .* \[3\] are absent"),

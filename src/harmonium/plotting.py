@@ -23,6 +23,7 @@ __all__ = [
     "plot_confusion",
     "plot_filters",
     "plot_history",
+    "plot_inpainting",
     "plot_reconstructions",
     "plot_samples",
     "tile_images",
@@ -232,6 +233,59 @@ def plot_samples(
     else:
         labels, title = [f"{step:,}" for step in steps], "Gibbs steps"
     return _show_rows(samples, image_shape, ax, labels, title)
+
+
+def plot_inpainting(
+    originals: ArrayLike,
+    known: ArrayLike,
+    samples: ArrayLike,
+    image_shape: tuple[int, int] | None = None,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw images, what is known of them, with the rest in grey, and how the rest was drawn.
+
+    Parameters
+    ----------
+    originals : array-like of shape (n_images, n_features)
+        Values in [0, 1].
+    known : bool array-like of shape (n_features,) or (n_images, n_features)
+        True where a pixel is given.
+    samples : array-like of shape (n_draws, n_images, n_features)
+        States or probabilities of the visible units, a row of images for each draw. They are drawn
+        as they are, so what was given should be there.
+    image_shape : (height, width), optional
+        Needed if n_features isn't a perfect square.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError
+        If shapes don't fit together, or values leave [0, 1].
+    ImportError
+        If matplotlib isn't installed.
+    """
+    states, images = _rows_of_samples(samples, "n_draws, n_images"), np.asarray(originals)
+    if images.shape != states.shape[1:]:
+        raise ValueError(
+            f"originals: expected the shape of a draw of samples, {states.shape[1:]}, "
+            f"got {images.shape}"
+        )
+    mask = np.asarray(known)
+    if mask.dtype != np.bool_ or mask.shape not in (images.shape, images.shape[1:]):
+        raise ValueError(
+            f"known: expected bools of shape {images.shape[1:]} or {images.shape}, "
+            f"got {mask.dtype} of shape {mask.shape}"
+        )
+    rows = np.concatenate([images[None], np.where(mask, images, 0.5)[None], states])
+    if not (rows.min() >= 0 and rows.max() <= 1):  # grey would be no longer what is unknown
+        raise ValueError(f"expected values in [0, 1], got {rows.min():g} to {rows.max():g}")
+    return _show_rows(rows, image_shape, ax, ["original", "given", *["drawn"] * len(states)], "")
 
 
 def plot_classes(
