@@ -22,13 +22,14 @@ from harmonium import (
     __version__,
     commands,
     load,
+    plotting,
 )
 from harmonium.cli import build_parser, main
 from harmonium.commands import pictures, training
 from harmonium.commands.data import dense, load_data
 from harmonium.commands.output import table
 from harmonium.commands.training import gibbs_chains
-from harmonium.evaluation import log_partition
+from harmonium.evaluation import log_likelihood, log_partition, pseudo_log_likelihood
 
 SMALL = ["train", "rbm", "--data", "digits", "--hidden", "8", "--epochs", "2", "--threads", "1"]
 SMALL_DBN = [
@@ -200,6 +201,20 @@ def test_version(capsys):
         ([*CLASSIFIER, "--no-pretrain"], "--pretrain-epochs: says nothing with --no-pretrain"),
         ([*CLASSIFIER, "--patience", "3"], "--patience: says nothing without --early-stopping"),
         (["evaluate", "m"], "--data"),
+        (
+            ["evaluate", "m", "--data", "digits", "--no-likelihood", "--chains", "9"],
+            "--chains: says nothing with --no-likelihood",
+        ),
+        (["evaluate", "m", "--data", "digits", "--chains", "1"], "at least 2, got '1'"),
+        (["sample", "m", "--data", "digits"], "--data: says nothing without --clamp"),
+        (["sample", "m", "--binarize", "none"], "--binarize: says nothing without --clamp"),
+        (["sample", "m", "--clamp", "top-half"], "--clamp: needs rows of which it holds a part"),
+        (
+            ["sample", "m", "--clamp", "top-half", "--data", "digits", "--label", "7"],
+            "--label: says nothing with --clamp",
+        ),
+        (["sample", "m", "--clamp", "middle"], "invalid choice"),
+        (["sample", "m", "--steps", "0"], "--steps: expected a whole number of at least 1"),
         (["sample", "m", "-n", "0"], "-n: expected a whole number of at least 1"),
         (["demo", "--data", "faces"], "invalid choice"),
     ],
@@ -245,8 +260,9 @@ def test_train_writes_the_model_and_pictures_and_prints_one_table(capsys, tmp_pa
     data = load_data("digits")
     (scores,) = (line for line in lines if line.startswith("pseudo-likelihood "))
     score, spread = map(float, re.findall(r"(-[\d.]+) \+- ([\d.]+)", scores)[1])
-    # Other draws of the same rows: the standard error is of one more than covers both.
-    assert abs(score - rbm.score(np.tile(data.held_out, (100, 1)))) < 2 * spread
+    expected = pseudo_log_likelihood(rbm, data.held_out)
+    assert score == pytest.approx(expected.mean(), abs=0.051)
+    assert spread == pytest.approx(expected.std(ddof=1) / 360**0.5, abs=0.051)
     (independent,) = (line for line in lines if line.startswith("  of independent units"))
     mean = np.clip(data.train.mean(axis=0), 0.5 / 1437, 1 - 0.5 / 1437)
     likelihood = np.where(data.held_out, np.log(mean), np.log(1 - mean)).sum(axis=1).mean()
@@ -291,6 +307,29 @@ def test_the_rate_falls_in_a_line_that_would_meet_0_after_the_last_epoch(capsys)
 def test_quiet_prints_nothing(capfd):
     assert main([*SMALL, "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_likelihood_is_a_curve_too(capsys, tmp_path, monkeypatch):
+    drawn = []
+    plot = plotting.plot_history
+    monkeypatch.setattr(plotting, "plot_history", lambda of: drawn.append(set(of)) or plot(of))
+    assert main([*SMALL, "--likelihood", "--output", "out"]) == 0
+    captured = capsys.readouterr()
+    history = load("out/model.safetensors").history_
+    told = [f"{history[name][-1]:.1f}" for name in ("log_likelihood", "val_log_likelihood")]
+    (line,) = (line for line in captured.out.splitlines() if line.startswith("log-likelihood "))
+    assert line.split()[1:] == told
+    assert f"held-out LL {history['val_log_likelihood'][-1]:.4g}" in captured.err
+    assert is_png(tmp_path / "out" / "training.png")
+    (curves,) = drawn
+    assert {"log_likelihood", "val_log_likelihood", "pseudo_likelihood"} < curves
+    assert not {"reconstruction_error", "val_reconstruction_error", "learning_rate"} & curves
+
+    assert main([*SMALL, "--output", "out"]) == 0
+    assert "log-likelihood" not in capsys.readouterr().out
+    assert "reconstruction_error" in drawn[-1]
+    grey = error_of(capsys, [*SMALL, "--likelihood", "--binarize", "none"])
+    assert grey.startswith("--likelihood: is of zeros and ones, but --data digits has values")
 
 
 def test_a_resumed_run_ends_where_the_whole_one_does(capsys):
@@ -870,6 +909,100 @@ def test_what_sample_and_reconstruct_refuse(capsys, model, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("method", ["gibbs", "tempered", "annealed"])
+def test_an_rbm_may_be_drawn_from_in_three_ways(capsys, model, method):
+    arguments = ["sample", str(model), "-n", "3", "--steps", "60", "--method", method]
+    assert main([*arguments, "--output", "a.npy"]) == 0
+    expected = load(model).sample(3, 60, method=method, random_state=0)
+    np.testing.assert_array_equal(np.load("a.npy"), expected)
+
+
+def test_annealed_chains_have_more_steps_unless_told(model):
+    for method, n_steps in (("gibbs", 1000), ("annealed", 10_000)):
+        arguments = ["sample", str(model), "-n", "2", "--method", method, "--output", "a.npy"]
+        assert main(arguments) == 0
+        expected = load(model).sample(2, n_steps, method=method, random_state=0)
+        np.testing.assert_array_equal(np.load("a.npy"), expected)
+
+
+@pytest.mark.parametrize(
+    ("part", "held"),
+    [
+        ("top-half", np.s_[:8, :]),
+        ("bottom-half", np.s_[8:, :]),
+        ("left-half", np.s_[:, :8]),
+        ("right-half", np.s_[:, 8:]),
+    ],
+)
+def test_a_part_of_rows_is_held_and_the_rest_drawn(capsys, model, part, held):
+    def draw(*options):
+        arguments = ["sample", str(model), "--clamp", part, "--data", "digits", "--steps", "20"]
+        assert main([*arguments, "--output", "a.npy", *options]) == 0
+        assert capsys.readouterr().out == "a.npy\n"
+        return np.load("a.npy")
+
+    rows = load_data("digits", labelled=True).test[:12]
+    mask = np.zeros((16, 16), bool)
+    mask[held] = True
+    known = mask.ravel()
+    states = draw()
+    assert states.shape == (3, 12, 256)
+    assert states.dtype == bool
+    expected = load(model).sample(36, 20, clamp=known, values=np.tile(rows, (3, 1)), random_state=0)
+    np.testing.assert_array_equal(states.reshape(36, 256), expected)
+    assert (states[:, :, known] == rows[:, known]).all()
+    assert (states[0] != states[1])[:, ~known].any()
+    p = draw("--probabilities", "-n", "5", "--method", "tempered", "--seed", "2")
+    assert p.shape == (3, 5, 256)
+    assert p.dtype == np.float32
+    assert (p[:, :, known] == rows[:5, known]).all()
+    assert 0 < p[:, :, ~known].min() < p[:, :, ~known].max() < 1
+
+
+def test_completions_as_a_picture(capsys, tmp_path, monkeypatch, model):
+    drawn = []
+    plot = plotting.plot_inpainting
+    monkeypatch.setattr(
+        plotting, "plot_inpainting", lambda *given: drawn.append(given) or plot(*given)
+    )
+    arguments = ["sample", str(model), "--clamp", "top-half", "--data", "digits", "--steps", "9"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == "samples.png\n"
+    assert is_png(tmp_path / "samples.png")
+    ((rows, known, samples, shape),) = drawn
+    assert rows.shape == (12, 256)
+    assert known.sum() == 128
+    assert samples.shape == (3, 12, 256)
+    assert len(np.unique(samples)) > 100  # probabilities
+    assert shape == (16, 16)
+
+
+def test_what_cannot_be_held_or_drawn(capsys, model, generative):
+    def refused(path, *options):
+        return error_of(capsys, ["sample", str(path), *options])
+
+    np.save("grey.npy", np.full((5, 256), 0.25))
+    np.save("narrow.npy", np.zeros((5, 9)))
+    np.save("six.npy", np.eye(6))
+    BernoulliRBM(2, n_iter=1, random_state=0).fit(np.eye(6)).save("six.safetensors")
+    clamp = ["--clamp", "top-half", "--data"]
+    of_dbn = f"is of a BernoulliRBM, but {generative} holds a DBN"
+    assert refused(generative, "--method", "annealed") == f"--method: {of_dbn}"
+    assert refused(generative, *clamp, "digits") == f"--clamp: {of_dbn}"
+    assert refused(model, *clamp, "grey.npy").startswith(
+        "--data grey.npy: --clamp holds zeros and ones, but values lie between: --binarize"
+    )
+    assert main(["sample", str(model), *clamp, "grey.npy", "--binarize", "stochastic"]) == 0
+    capsys.readouterr()
+    assert "was trained on 256" in refused(model, *clamp, "narrow.npy")
+    no_picture = refused("six.safetensors", *clamp, "six.npy", "--output", "a.npy")
+    assert no_picture.endswith("give --image-shape HEIGHTxWIDTH, which --clamp needs")
+    shaped = ["--image-shape", "3x2", "--output", "a.npy"]
+    assert main(["sample", "six.safetensors", *clamp, "six.npy", *shaped]) == 0
+    known = np.load("a.npy")[:, :, :2]  # of three lines the first; the rest is the larger half
+    assert (known == np.eye(6, dtype=bool)[:, :2]).all()
+
+
 def test_samples_of_a_dbn_and_of_a_class(capsys, generative):
     def draw(name, *options):
         arguments = ["sample", str(generative), "-n", "40", "--steps", "20", "--output", name]
@@ -969,11 +1102,79 @@ def test_evaluate_tells_an_rbms_likelihood_where_it_can(capsys, model):
     assert number_in(cells["mean square error"][0]) == pytest.approx(error, abs=1e-5)
     likelihood = np.mean(-rbm.free_energy(X)) - log_partition(rbm)
     assert number_in(cells["log-likelihood"][0]) == pytest.approx(likelihood, abs=0.1)
+    assert cells["log Z"] == [f"{log_partition(rbm):.2f}, exact"]
+    scores = pseudo_log_likelihood(rbm, X)
+    error = scores.std(ddof=1) / len(X) ** 0.5
+    assert cells["pseudo-likelihood"] == [f"{scores.mean():.1f} +- {error:.1f} nats a row"]
     assert "BernoulliRBM, 256-8" in out
-    # Intensities are no states, and 26 units on both sides too many.
-    assert "log-likelihood" not in told_of(capsys, model, "--binarize", "none")[1]
-    BernoulliRBM(26, n_iter=1, random_state=0).fit(X).save("wide.safetensors")
-    assert "log-likelihood" not in told_of(capsys, "wide.safetensors")[1]
+    assert "AIS" not in out
+    # Nothing is annealed: it is there.
+    assert "log-likelihood" in told_of(capsys, model, "--no-likelihood")[1]
+    # Intensities are no states.
+    out, cells = told_of(capsys, model, "--binarize", "none")
+    assert "log-likelihood" not in cells
+    assert out.endswith(
+        "\nno likelihood, which is of zeros and ones: "
+        "--binarize threshold makes them of these rows\n"
+    )
+
+
+def test_evaluate_anneals_where_both_sides_are_large(capsys):
+    X = load_data("digits", labelled=True).test
+    rbm = BernoulliRBM(26, n_iter=3, random_state=0).fit(load_data("digits").train)
+    rbm.save("wide.safetensors")
+    few = ["--chains", "30", "--temperatures", "200", "--seed", "4"]
+    assert main(["evaluate", "wide.safetensors", "--data", "digits", *few]) == 0
+    captured = capsys.readouterr()
+    assert "AIS: 100%" in captured.err
+    assert "Reverse AIS: 100%" in captured.err
+    found = log_likelihood(rbm, X, method="ais", n_chains=30, betas=200, random_state=4)
+    lines = [re.split(r"\s{2,}", line.strip()) for line in captured.out.splitlines()[4:9]]
+    reverse = found.log_z_reverse
+    rows = found.samples.std(ddof=1) / len(X) ** 0.5
+    assert lines == [
+        ["log-likelihood, AIS", f"{found.mean:.1f} +- {found.standard_error:.1f} nats a row"],
+        [
+            "by reverse AIS",
+            f"{found.lower:.1f} +- {np.hypot(rows, reverse.standard_error):.1f} nats a row",
+        ],
+        [
+            "gap",
+            f"{found.gap:.2f} +- "
+            f"{np.hypot(found.log_z.standard_error, reverse.standard_error):.2f} nats",
+        ],
+        [
+            "log Z, AIS",
+            f"{found.log_z:.2f} +- {found.log_z.standard_error:.2f}, "
+            f"n_eff {found.log_z.n_eff:.0f} of 30 chains",
+        ],
+        [
+            "by reverse AIS",
+            f"{reverse:.2f} +- {reverse.standard_error:.2f}, "
+            f"n_eff {reverse.n_eff:.0f} of 30 chains",
+        ],
+    ]
+    assert "reverse AIS the other way round" in captured.out
+    out, cells = told_of(capsys, "wide.safetensors", "--no-likelihood")
+    assert "AIS" not in out
+    assert set(cells) >= {"pseudo-likelihood", "mean square error"}
+
+
+def test_evaluate_anneals_the_top_of_a_dbn(capsys):
+    X = load_data("digits", labelled=True).test
+    dbn = DBN((30, 27), random_state=0).fit(load_data("digits").train)
+    dbn.save("dbn.safetensors")
+    few = ["--chains", "30", "--temperatures", "200", "--seed", "4"]
+    out, cells = told_of(capsys, "dbn.safetensors", *few)
+    log_z = log_partition(dbn.rbms_[-1], "ais", n_chains=30, betas=200, random_state=4)
+    assert cells["log Z of the topmost RBM, AIS"] == [
+        f"{log_z:.2f} +- {log_z.standard_error:.2f}, n_eff {log_z.n_eff:.0f} of 30 chains"
+    ]
+    bound = dbn.score_samples(X, log_partition=log_z).mean()
+    assert number_in(cells["bound on log-likelihood, AIS"][0]) == pytest.approx(bound, abs=0.051)
+    assert "reverse AIS" not in out
+    out, cells = told_of(capsys, "dbn.safetensors", "--no-likelihood")
+    assert list(cells) == ["model", "data", "seconds", *(n for n in cells if "square" in n)]
 
 
 def test_evaluate_tells_a_dbns_bound_and_reconstructions(capsys):

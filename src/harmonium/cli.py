@@ -41,6 +41,7 @@ examples:
   harmonium train rbm --data mnist --hidden 500
   harmonium train rbm --data digits --hidden 144 --epochs 300 --output digits.safetensors
   harmonium train rbm --data rows.npy --algorithm cd --gibbs-steps 10 --validation 500
+  harmonium train rbm --data mnist --epochs 20 --likelihood
   harmonium train rbm --data mnist --epochs 50 --checkpoint run.safetensors
   harmonium train rbm --data mnist --epochs 50 --checkpoint run.safetensors --resume run.safetensors
 
@@ -69,17 +70,29 @@ examples:
   harmonium sample model.safetensors
   harmonium sample model.safetensors -n 1000 --steps 10000 --output samples.npy
   harmonium sample dbn.safetensors --label 7
+  harmonium sample rbm.safetensors --method tempered
+  harmonium sample rbm.safetensors --clamp top-half --data mnist
+
+Gibbs chains may stay where they began for long, which the other methods of an RBM do not: replicas
+at many temperatures that exchange their states, or annealing from independent units. --clamp holds
+a part of the first rows that were not trained on and draws the rest three times; an array then has
+the shape (3, n, units).
 """
 
 EVALUATE_EPILOG = """\
 examples:
   harmonium evaluate model.safetensors --data mnist
+  harmonium evaluate rbm.safetensors --data mnist --chains 2000 --temperatures 50000
   harmonium evaluate model.safetensors --data mnist --confusion confusion.png
 
-What is told depends on the model: of a classifier its errors; of an RBM likelihood and
-reconstruction error; of a DBN without labels reconstruction errors, and a bound on the
-likelihood; of an autoencoder reconstruction errors. Likelihoods need 25 units or fewer on a side
-of the (topmost) RBM, and binary rows.
+What is told depends on the model: of a classifier its errors; of an RBM likelihood,
+pseudo-likelihood and reconstruction error; of a DBN without labels reconstruction errors, and a
+bound on the likelihood; of an autoencoder reconstruction errors.
+
+Likelihoods are of zeros and ones. They are exact with 25 units or fewer on a side of the (topmost)
+RBM. Others take annealed importance sampling, half a minute for 784-500: from independent units to
+the machine (AIS), which overestimates a likelihood on average, and for an RBM from the machine
+back (reverse AIS), which underestimates it.
 """
 
 RECONSTRUCT_EPILOG = """\
@@ -223,8 +236,34 @@ def build_parser() -> argparse.ArgumentParser:
         help=DATA_HELP + ". Of mnist and digits their test rows, of arrays all",
     )
     _add_binarize(evaluate, " and for classifiers and autoencoders")
-    _add_seed(evaluate, "of stochastic binarisation")
+    _add_seed(evaluate, "of stochastic binarisation and of annealed chains")
     _add_threads(evaluate)
+    evaluate.add_argument(
+        "--likelihood",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="anneal for the likelihood of an RBM with more than 25 units on both sides (default: "
+        "yes)",
+    )
+    annealing = [
+        evaluate.add_argument(
+            "--chains",
+            type=_count(2),
+            default=500,
+            metavar="N",
+            help="annealed chains: more make standard errors smaller (default: %(default)s)",
+        ),
+        evaluate.add_argument(
+            "--temperatures",
+            type=_count(2),
+            default=10_000,
+            metavar="K",
+            help="steps of an annealed chain: more bring AIS and reverse AIS together (default: "
+            "%(default)s)",
+        ),
+    ]
+    idle: Idle = (lambda given: not given.likelihood, "with --no-likelihood", annealing)
+    evaluate.set_defaults(check=partial(_refuse_idle, evaluate, [idle]))
     evaluate.add_argument(
         "--confusion",
         metavar="FILE",
@@ -236,24 +275,46 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_model(sample)
     sample.add_argument(
-        "-n", type=_count(1), default=64, help="how many, a Gibbs chain for each (default: 64)"
+        "-n", type=_count(1), help="how many, a chain for each (default: 64, with --clamp 12 rows)"
     )
     sample.add_argument(
-        "--steps", type=_count(0), default=1000, help="Gibbs steps of each (default: 1000)"
+        "--method",
+        choices=("gibbs", "tempered", "annealed"),
+        default="gibbs",
+        help="how an RBM is drawn from (default: %(default)s)",
     )
     sample.add_argument(
+        "--steps",
+        type=_count(1),
+        metavar="N",
+        help="Gibbs steps of each, at as many temperatures if annealed (default: 1000, annealed "
+        "10000)",
+    )
+    label = sample.add_argument(
         "--label",
         metavar="CLASS",
         help="rows of this class alone, of a DBN trained with --generative",
     )
-    _add_seed(sample, "of the chains")
+    _add_seed(sample, "of the chains and of stochastic binarisation")
     sample.add_argument(
         "--probabilities",
         action="store_true",
         help="the probabilities of the last draw instead of its zeros and ones",
     )
+    sample.add_argument(
+        "--clamp",
+        choices=("top-half", "bottom-half", "left-half", "right-half"),
+        help="hold this part of rows of --data, and draw the rest",
+    )
+    rows = [
+        sample.add_argument(
+            "--data", metavar="DATA", help=DATA_HELP + ". Of mnist and digits their test rows"
+        ),
+        _add_binarize(sample, ""),
+    ]
     _add_image_shape(sample)
     _add_result(sample, "samples.png")
+    sample.set_defaults(check=partial(_check_sample, sample, label, rows))
 
     reconstruct = _command(
         commands,
@@ -337,8 +398,8 @@ def _add_data_options(parser: Any, *, validation: str = "", binarize: str = "") 
     _add_image_shape(parser)
 
 
-def _add_binarize(parser: Any, never: str) -> None:
-    parser.add_argument(
+def _add_binarize(parser: Any, never: str) -> Any:
+    return parser.add_argument(
         "--binarize",
         choices=("threshold", "stochastic", "none"),
         help=BINARIZE_HELP.removesuffix(")") + f"{never})",
@@ -528,6 +589,13 @@ def _add_rbm_options(parser: argparse.ArgumentParser) -> None:
         help="16-bit sums where operands are binary, or float32 everywhere (default: %(default)s)",
     )
     _add_threads(engine)
+
+    measuring = parser.add_argument_group("measuring")
+    measuring.add_argument(
+        "--likelihood",
+        action="store_true",
+        help="the log-likelihood after every epoch, some 0.2 s each at 784-500; of zeros and ones",
+    )
     _add_results(parser, "harmonium-rbm", "training curves, filters, reconstructions and samples")
 
 
@@ -661,6 +729,21 @@ def _refuse_idle(
             for option in options:
                 if getattr(arguments, option.dest) != option.default:
                     parser.error(f"argument {option.option_strings[-1]}: says nothing {words}")
+
+
+def _check_sample(
+    parser: argparse.ArgumentParser,
+    label: argparse.Action,
+    rows: Sequence[argparse.Action],
+    arguments: argparse.Namespace,
+) -> None:
+    rules: list[Idle] = [
+        (lambda given: given.clamp is None, "without --clamp", rows),
+        (lambda given: given.clamp is not None, "with --clamp", [label]),
+    ]
+    _refuse_idle(parser, rules, arguments)
+    if arguments.clamp is not None and arguments.data is None:
+        parser.error("argument --clamp: needs rows of which it holds a part, --data")
 
 
 # ---- running one ----

@@ -17,13 +17,16 @@ from harmonium.commands.models import default_binarize, load_whole, require_unit
 from harmonium.commands.output import result_path, rounded, table
 from harmonium.commands.pictures import save_confusion
 from harmonium.dbn import DBN
-from harmonium.evaluation import log_partition
+from harmonium.evaluation import (
+    MOST_UNITS,
+    LogPartition,
+    log_likelihood,
+    log_partition,
+    pseudo_log_likelihood,
+)
 from harmonium.rbm import BernoulliRBM
 
-__all__ = ["error_rate", "evaluate", "pseudo_likelihood"]
-
-SCORE_DRAWS = 50_000
-"""Units flipped for a pseudo-likelihood: on MNIST a standard error below 2."""
+__all__ = ["error_rate", "evaluate", "is_binary", "pseudo_likelihood"]
 
 MOST_CONFUSIONS = 8
 
@@ -59,10 +62,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
         _tell_classes(model, data, about, picture)
         return
     began = time.perf_counter()
-    rows = _measures(model, data.test)
+    rows, note = _measures(model, data.test, arguments)
     about.append(("seconds", f"{time.perf_counter() - began:.2f}"))
     print(table(about))
     print(f"\n{table(rows)}")
+    if note:
+        print(f"\n{note}")
 
 
 def _sizes(model: Any) -> str:
@@ -124,54 +129,120 @@ def error_rate(n_errors: int, n: int) -> str:
 
 # ---- likelihood and reconstruction ----
 
+_NOT_BINARY = (
+    "no likelihood, which is of zeros and ones: --binarize threshold makes them of these rows"
+)
 
-def _measures(model: Any, X: Any) -> Cells:
+_OF_WEIGHTS = """\
+n_eff: how many chains of equal weight would tell as much; where they are few, standard errors are
+larger than told, and more --temperatures help most"""
+
+_OF_AIS = f"""\
+plus or minus standard errors; on average AIS underestimates log Z and overestimates the likelihood,
+reverse AIS the other way round: where the gap is small, both are right
+{_OF_WEIGHTS}"""
+
+_OF_BOUND = f"""\
+plus or minus standard errors; on average AIS underestimates log Z and overestimates the bound
+{_OF_WEIGHTS}"""
+
+
+def _measures(model: Any, X: Any, arguments: argparse.Namespace) -> tuple[Cells, str]:
+    """Return what is measured of a model, and a note to it."""
+    if isinstance(model, DeepAutoencoder):
+        cross_entropy = -model.score_samples(X)
+        return [
+            ("mean square error", f"{_square_error(model.reconstruct(X), X):.5f} a unit"),
+            ("cross-entropy", f"{_mean_and_error(cross_entropy, 2)} nats a row"),
+        ], ""
     if isinstance(model, BernoulliRBM):
-        return _of_rbm(model, X)
-    if isinstance(model, DBN):
-        return _of_dbn(model, X)
-    assert isinstance(model, DeepAutoencoder)
-    return [
-        ("mean square error", f"{_square_error(model.reconstruct(X), X):.5f} a unit"),
-        ("cross-entropy", f"{_with_spread(-model.score_samples(X), 2)} nats a row"),
-    ]
+        rbm, others = model, _of_rbm(model, X)
+    else:
+        rbm, others = model.rbms_[-1], _of_dbn(model, X)
+    if not is_binary(X):
+        return others, _NOT_BINARY
+    if rbm._n_labels or not (arguments.likelihood or _is_small(rbm)):
+        return others, ""
+    likelihood: Any = _likelihood if rbm is model else _bound
+    cells, note = likelihood(model, X, arguments)
+    return cells + others, note
 
 
 def _of_rbm(rbm: BernoulliRBM, X: Any) -> Cells:
-    rows: Cells = [
+    return [
         ("pseudo-likelihood", f"{pseudo_likelihood(rbm, X)} nats a row"),
         ("mean square error", f"{_square_error(rbm.reconstruct(X), X):.5f} a unit"),
     ]
-    log_z = _log_partition(rbm)
-    if log_z is not None and _is_binary(X):
-        scores = -rbm.free_energy(X) - log_z
-        rows.insert(0, ("log-likelihood", f"{_with_spread(scores)} nats a row"))
-    return rows
 
 
 def _of_dbn(dbn: DBN, X: Any) -> Cells:
-    rows: Cells = [
+    return [
         (
             f"mean square error, layer {layer}",
             f"{_square_error(dbn.reconstruct(X, layer=layer), X):.5f} a unit",
         )
         for layer in range(1, len(dbn.rbms_) + 1)
     ]
-    log_z = _log_partition(dbn.rbms_[-1])
-    if log_z is not None and _is_binary(X):
-        scores = dbn.score_samples(X, log_partition=log_z)
-        rows.insert(0, ("bound on log-likelihood", f"{_with_spread(scores)} nats a row"))
-    return rows
 
 
-def _log_partition(rbm: BernoulliRBM) -> float | None:
-    try:
-        return log_partition(rbm)
-    except ValueError:  # too many units on both sides, or labels
-        return None
+def _likelihood(rbm: BernoulliRBM, X: Any, arguments: argparse.Namespace) -> tuple[Cells, str]:
+    found = log_likelihood(
+        rbm, X, method="exact" if _is_small(rbm) else "ais", **_annealing_of(arguments)
+    )
+    told = f"{_with_error(found.mean, found.standard_error)} nats a row"
+    log_z, reverse = found.log_z, found.log_z_reverse
+    if reverse is None:
+        return [("log-likelihood", told), ("log Z", _told_of(log_z))], ""
+    spread = _error_of_mean(found.samples)
+    lower = _with_error(found.lower, math.hypot(spread, reverse.standard_error))
+    error_of_gap = math.hypot(log_z.standard_error, reverse.standard_error)
+    return [
+        ("log-likelihood, AIS", told),
+        ("  by reverse AIS", f"{lower} nats a row"),
+        ("  gap", f"{_with_error(found.gap, error_of_gap, 2)} nats"),
+        ("log Z, AIS", _told_of(log_z)),
+        ("  by reverse AIS", _told_of(reverse)),
+    ], _OF_AIS
 
 
-def _is_binary(X: Any) -> bool:
+def _bound(dbn: DBN, X: Any, arguments: argparse.Namespace) -> tuple[Cells, str]:
+    top = dbn.rbms_[-1]
+    if _is_small(top):
+        by, note, log_z = "", "", log_partition(top)
+    else:
+        by, note = ", AIS", _OF_BOUND
+        log_z = log_partition(top, "ais", **_annealing_of(arguments))
+    scores = dbn.score_samples(X, log_partition=log_z)
+    error = math.hypot(_error_of_mean(scores), log_z.standard_error)
+    return [
+        (f"bound on log-likelihood{by}", f"{_with_error(scores.mean(), error)} nats a row"),
+        (f"log Z of the topmost RBM{by}", _told_of(log_z)),
+    ], note
+
+
+def _is_small(rbm: BernoulliRBM) -> bool:
+    """Return whether log Z can be had by going through all states."""
+    return bool(min(rbm.components_.shape) <= MOST_UNITS)
+
+
+def _annealing_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "n_chains": arguments.chains,
+        "betas": arguments.temperatures,
+        "random_state": arguments.seed,
+        "progress": True,
+    }
+
+
+def _told_of(log_z: LogPartition) -> str:
+    if log_z.log_weights is None:
+        return f"{log_z:.2f}, exact"
+    told = _with_error(log_z, log_z.standard_error, 2)
+    return f"{told}, n_eff {log_z.n_eff:.0f} of {len(log_z.log_weights):,} chains"
+
+
+def is_binary(X: Any) -> bool:
+    """Return whether rows are states: zeros and ones."""
     values = X.data if hasattr(X, "tocsr") else X
     return X.dtype == np.bool_ or bool(np.isin(values, (0, 1)).all())
 
@@ -180,21 +251,20 @@ def _square_error(reconstructions: Any, X: Any) -> float:
     return float(np.mean(np.square(reconstructions - dense(X), dtype=np.float64)))
 
 
-def _with_spread(scores: np.ndarray, digits: int = 1) -> str:
-    error = scores.std(ddof=1) / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
-    return f"{scores.mean():.{digits}f} +- {error:.{digits}f}"
+def _with_error(value: float, error: float, digits: int = 1) -> str:
+    return f"{value:.{digits}f} +- {error:.{digits}f}"
 
 
-def pseudo_likelihood(rbm: BernoulliRBM, X: Any) -> str:
-    """Return the mean log pseudo-likelihood of rows and its standard error."""
-    # Evenly spread rows where there are too many, several flipped units a row where there are few:
-    # the unit flipped depends on a row's number.
-    X = X[:: math.ceil(X.shape[0] / SCORE_DRAWS)]
-    repeats = max(1, SCORE_DRAWS // X.shape[0])
-    if hasattr(X, "tocsr"):
-        from scipy.sparse import vstack
+def _mean_and_error(scores: np.ndarray, digits: int = 1) -> str:
+    return _with_error(scores.mean(), _error_of_mean(scores), digits)
 
-        repeated = vstack([X] * repeats, format="csr")
-    else:
-        repeated = np.tile(X, (repeats, 1))
-    return _with_spread(rbm.score_samples(repeated).reshape(repeats, -1).mean(axis=0))
+
+def _error_of_mean(scores: np.ndarray) -> float:
+    return float(scores.std(ddof=1)) / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
+
+
+def pseudo_likelihood(rbm: BernoulliRBM, X: Any, most: int | None = None) -> str:
+    """Return the mean log pseudo-likelihood of rows, or of `most` of them, and its error."""
+    if most is not None:
+        X = X[:: math.ceil(X.shape[0] / most)]
+    return _mean_and_error(pseudo_log_likelihood(rbm, X))

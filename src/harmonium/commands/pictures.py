@@ -19,6 +19,7 @@ __all__ = [
     "save_figure",
     "save_filters",
     "save_history",
+    "save_inpainting",
     "save_reconstructions",
     "save_tiles",
 ]
@@ -74,14 +75,31 @@ def save_reconstructions(
     return save_figure(ax.figure, path)
 
 
+def save_inpainting(
+    rows: np.ndarray,
+    known: np.ndarray,
+    samples: np.ndarray,
+    image_shape: tuple[int, int],
+    path: Path,
+) -> Path:
+    """Draw rows, what is given of them, and what a model makes of the rest."""
+    from harmonium.plotting import plot_inpainting
+
+    return save_figure(plot_inpainting(rows, known, samples, image_shape).figure, path)
+
+
 def save_history(history: dict[str, list[float]], path: Path) -> list[Path]:
     """Draw what was measured during a training, if there was one."""
     from harmonium.plotting import plot_history
 
     if not history.get("epoch"):
         return []
-    # The learning rate is what was asked for, not what came of it.
-    curves = {name: of for name, of in history.items() if name != "learning_rate"}
+    # The learning rate is what was asked for, not what came of it; and an error of reconstruction
+    # says little beside the likelihood.
+    left_out = {"learning_rate"}
+    if "log_likelihood" in history:
+        left_out |= {"reconstruction_error", "val_reconstruction_error"}
+    curves = {name: of for name, of in history.items() if name not in left_out}
     return [save_figure(plot_history(curves), path)] if set(curves) - {"epoch", "time"} else []
 
 
