@@ -594,7 +594,7 @@ def _add_rbm_options(parser: argparse.ArgumentParser) -> None:
     measuring.add_argument(
         "--likelihood",
         action="store_true",
-        help="the log-likelihood after every epoch, some 0.2 s each at 784-500; of zeros and ones",
+        help="the log-likelihood after every epoch, some 0.3 s each at 784-500; of zeros and ones",
     )
     _add_results(parser, "harmonium-rbm", "training curves, filters, reconstructions and samples")
 

@@ -189,7 +189,7 @@ class BernoulliRBM(
         Takes less than a twentieth of the time but where an epoch lasts only a few milliseconds.
         "likelihood" measures the log-likelihood too, of rows that are zeros and ones, or drawn
         with inputs="sample": exactly where a side has up to 16 units, else by annealing 100 chains
-        over 1000 temperatures. That takes some 0.2 s an epoch at 784-500, and was within a nat on
+        over 1000 temperatures. That takes some 0.3 s an epoch at 784-500, and was within a nat on
         MNIST's digits; :func:`harmonium.evaluation.log_likelihood` takes its time, and says how far
         it may be off.
 

@@ -147,7 +147,7 @@ class LogPartitions:
     MOST_UNITS = 16
     """Of the smaller side: 2¹⁶ states take some milliseconds."""
     CHAINS, TEMPERATURES = 100, 1000
-    """At 784-500 on MNIST's digits some 0.2 s, with a standard deviation of 0.02 nats after three
+    """At 784-500 on MNIST's digits some 0.3 s, with a standard deviation of 0.02 nats after three
     epochs and 0.5 after two hundred."""
 
     def __init__(self, engine: Engine, seed: int) -> None:

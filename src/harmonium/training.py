@@ -231,7 +231,7 @@ class EpochLoop(ABC):
         row = {"epoch": self.state.epoch, "time": seconds, "learning_rate": learning_rate}
         row |= metrics
         history, length = self.state.history, len(self.state.history.get("epoch", []))
-        for name in history.keys() | row.keys():
+        for name in dict.fromkeys([*history, *row]):  # in this order everywhere, pictures too
             # A resumed run may measure other things than its beginning did.
             column = history.setdefault(name, [float("nan")] * length)
             column.append(row.get(name, float("nan")))
