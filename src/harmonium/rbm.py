@@ -678,6 +678,8 @@ class BernoulliRBM(
 
     @property
     def _fast_rate(self) -> float:
+        if self.algorithm != "fpcd":
+            return 0.0
         if self.fast_learning_rate is not None:
             return float(self.fast_learning_rate)
         return value_at("learning_rate", self.learning_rate, 0)
