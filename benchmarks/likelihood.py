@@ -53,6 +53,9 @@ def main() -> None:
 def compare_ais(X: Any, options: argparse.Namespace) -> None:
     rbm = estimator(options.threads, 5).fit(X)
     n = options.torch_temperatures
+    means = (X.sum(axis=0, dtype=np.float64) + 0.5) / (len(X) + 1)
+    base = log_odds(means, None)
+    parameters = rbm.components_.T, rbm.intercept_visible_, rbm.intercept_hidden_
     ours, theirs = [], []
     for seed in range(3):
         began = time.perf_counter()
@@ -61,14 +64,12 @@ def compare_ais(X: Any, options: argparse.Namespace) -> None:
             "ais",
             n_chains=options.chains,
             betas=options.temperatures,
-            base_rate=X,
+            base_rate=means,
             random_state=seed,
         )
         ours.append(time.perf_counter() - began)
         # Evenly spread, some of them: the rest would take as long each.
         betas = np.linspace(0, 1, n)
-        base = log_odds(X.mean(axis=0, dtype=np.float64), len(X))
-        parameters = rbm.components_.T, rbm.intercept_visible_, rbm.intercept_hidden_
         with torch.inference_mode():
             began = time.perf_counter()
             their_log_z = torch_ais(*parameters, base, betas, options.chains)[1]

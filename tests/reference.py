@@ -504,6 +504,29 @@ def preactivation_at(
     return scaled(integer_sums(v, q), scale, biases_at(beta, bias, base))
 
 
+def _change_of_softplus(x: Floats32, beta: np.float32, span: np.float32) -> Floats64:
+    """log product + sum of what going from beta to beta + span adds, block by block."""
+    products, sums = np.ones((len(x), 16)), np.zeros((len(x), 16))
+    sixth, half = F32(1.0 / 6), F32(0.5)
+    for block in range(0, x.shape[1], 64):
+        part = x[:, block : block + 64]
+        is_small = np.abs(part).max(axis=1) * np.abs(span) <= F32(0.125)
+        d, t = part * span, part * beta
+        p = ((d * F32(1.0 / 120) + F32(1.0 / 24)) * d + sixth) * d + half
+        q = sigmoid(t) * ((d * d) * p + d)
+        product = np.zeros((len(x), 16), F32)
+        change = (softplus(t + d) - softplus(t)).astype(np.float64)
+        for j in range(part.shape[1]):
+            lane = product[:, j % 16]
+            product[:, j % 16] = lane + (q[:, j] + lane * q[:, j])
+            sums[:, j % 16] += np.where(is_small, 0, change[:, j])
+        products *= np.where(is_small[:, None], 1 + product.astype(np.float64), 1)
+    product, total = products[:, 0], sums[:, 0]
+    for lane in range(1, 16):
+        product, total = product * products[:, lane], total + sums[:, lane]
+    return np.asarray(np.log(product) + total)
+
+
 def anneal(
     W: ArrayLike,
     b: ArrayLike,
@@ -519,15 +542,15 @@ def anneal(
     """v, h and the logarithms of the weights after a step at each of betas[1:]."""
     v, W, c = np.asarray(v, bool), np.asarray(W, F32), np.asarray(c, F32)
     difference = np.asarray(b, F32).astype(np.float64) - np.asarray(base, F32)
-    nothing = np.zeros_like(c)
     log_weights = np.zeros(len(v))
     h = np.zeros((len(v), len(c)), bool)
     for t, (here, there) in enumerate(itertools.pairwise(betas)):
-        x_here, x_there = (preactivation_at(beta, v, W, c, nothing) for beta in (here, there))
-        visible = (there - here) * _visible_term(v, difference)
-        log_weights = log_weights + (visible + (_hidden_term(x_there) - _hidden_term(x_here)))
+        span = np.float64(there) - np.float64(here)
+        hidden = _change_of_softplus(preactivation(v, W, c), F32(here), F32(span))
+        log_weights = log_weights + (span * _visible_term(v, difference) + hidden)
         common: dict[str, Any] = {"step": step + t, "row0": row0}
-        h = bernoulli(sigmoid(x_there), seed, stream=STREAM_HIDDEN, **common)
+        x = preactivation_at(there, v, W, c, np.zeros_like(c))
+        h = bernoulli(sigmoid(x), seed, stream=STREAM_HIDDEN, **common)
         x = preactivation_at(there, h, W.T, b, base)
         v = bernoulli(sigmoid(x), seed, stream=STREAM_VISIBLE, **common)
     return v, h, log_weights

@@ -49,7 +49,8 @@ def rbm_of(W: np.ndarray, b: np.ndarray, c: np.ndarray, **parameters: Any) -> Be
 def test_annealed_bits(isa: str, n_visible: int, n_hidden: int, n_threads: int) -> None:
     W, b, c = random_model(n_visible, n_hidden, seed=n_hidden)
     base = np.linspace(-1, 1, n_visible).astype(F32)
-    betas = np.array([0.0, 0.1, 0.35, 0.9, 1.0, 0.5])
+    # Steps of both kinds: with products of what differs little from 1, and by softplus.
+    betas = np.array([0.0, 0.005, 0.02, 0.35, 0.9, 0.895, 1.0, 0.5])
     start = random_bits(21, n_visible, seed=1)
     v, h, log_weights = ref.anneal(W, b, c, base, betas, start, 2**60 + 1, step=2**33, row0=5)
     chains = chains_for(21, n_visible, n_hidden)
@@ -64,7 +65,8 @@ def test_annealed_bits(isa: str, n_visible: int, n_hidden: int, n_threads: int) 
     weights = np.zeros(21)
     chains.v[...] = packed(start)
     machine.anneal(Path(base, betas), chains, 2**60 + 1, 2**33, 5, weights)
-    assert np.array_equal(weights, log_weights)
+    # But for the logarithm, which is the C library's here and NumPy's there.
+    np.testing.assert_allclose(weights, log_weights, rtol=1e-15, atol=1e-14)
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
@@ -88,6 +90,23 @@ def test_bits_of_replicas(isa: str, n_visible: int, n_hidden: int, n_threads: in
     assert np.array_equal(chains.h, packed(h))
     assert np.array_equal(counts, exchanges)
     assert 0 < counts[0].sum() < counts[1].sum() == 4 * 3 * n
+
+
+@pytest.mark.parametrize("n_hidden", [5000, 77_000])
+def test_products_of_many_units_do_not_overflow(isa: str, n_hidden: int) -> None:
+    """Where one logarithm of all lanes would, and where one of each would."""
+    rng = np.random.default_rng(30)
+    W = np.full((1, n_hidden), 12.0, F32)
+    b, c = np.zeros(1, F32), rng.normal(0, 0.1, n_hidden).astype(F32)
+    chains = chains_for(3, 1, n_hidden)
+    chains.v[:2] = 1
+    weights = np.zeros(3)
+    # |x·δ| just below 1/8 for the rows that are on.
+    path = Path(b, np.array([0.9, 0.91]))
+    machine_of(W, b, c).anneal(path, chains, 1, 0, 0, weights)
+    x = np.array([[1.0], [1.0], [0.0]]) @ W + c.astype(np.float64)
+    expected = (np.logaddexp(0, 0.91 * x) - np.logaddexp(0, 0.9 * x)).sum(axis=1)
+    np.testing.assert_allclose(weights, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["auto", "float32"])

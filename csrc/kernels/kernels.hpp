@@ -200,6 +200,10 @@ struct Kernels {
     // added to *exponent. No product of run / 64 such factors, `run` a multiple of 64, may overflow or be subnormal.
     float (*multiply_ratios_f32)(const float* p, const float* q, const float* e, Index n, Index run,
                                  std::int64_t* exponent);
+    // For rows of 64 pre-activations at β = 1, what going from β to β + δ adds to Σ softplus(x·β), in lanes j % 16: a
+    // row's products are multiplied by its exponential where all |x·δ| ≤ most ≤ 1/8, else it is added to the sums.
+    void (*change_temperature_f32)(const float* x, Index rows, float beta, float delta, float most, double* products,
+                                   double* sums);
 
     // ---- bernoulli.inc: draws ----
     // Bits of rows × blocks: unit first_unit + j of row row0 + r is 1 iff its number is below p[r][j]. first_unit is a

@@ -1,6 +1,7 @@
 #include "model/chains.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <mutex>
 #include <vector>
 
@@ -175,6 +176,17 @@ void make_quantized(Rbm& rbm) {
     rbm.quantized(Direction::down);
 }
 
+// log Π of lanes, in order; the logarithm of so many of them at a time.
+double log_of_lanes(const double* products, Index lanes_a_log) {
+    double total = 0;
+    for (Index lane = 0; lane < sum_lanes; lane += lanes_a_log) {
+        double product = 1;
+        for (Index k = lane; k < lane + lanes_a_log; ++k) product *= products[k];
+        total += std::log(product);
+    }
+    return total;
+}
+
 int threads_for_chains(Rbm& rbm, Index n_chains) {
     const double weights = static_cast<double>(rbm.n_visible()) * static_cast<double>(rbm.n_hidden()) / block_width;
     return threads_for(static_cast<double>(n_chains) * weights, rbm.n_threads());
@@ -202,6 +214,11 @@ void anneal(Rbm& rbm, const Path& path, const ChainDraws& draws, View<std::uint6
     make_quantized(rbm);
     const Kernels& k = kernels();
     const Buffer<double> difference = bias_differences(rbm, path);
+    // Factors of products lie between e^−most and e^most: so many of them, and no more, are finite together.
+    constexpr double largest_log = 600, most_change = 1.0 / 8;
+    const double of_a_lane = most_change * static_cast<double>(rbm.n_hidden()) / sum_lanes;
+    const float most = of_a_lane <= largest_log ? static_cast<float>(most_change) : 0.0f;
+    const Index lanes_a_log = of_a_lane * sum_lanes <= largest_log ? sum_lanes : 1;
     for_each_strip(v.rows, threads_for_chains(rbm, v.rows), [&](Index begin, Index end) {
         const Index n = end - begin, n_sums = n * sum_lanes;
         GibbsSampler sampler(rbm, {v.row_range(begin, end), h.row_range(begin, end), {}, {}}, clamp, begin, 1);
@@ -210,34 +227,27 @@ void anneal(Rbm& rbm, const Path& path, const ChainDraws& draws, View<std::uint6
             GibbsSampler::reset(rbm, n, sums.up, sums.down);
             sampler.carry(&sums.up, &sums.down);
         }
-        Buffer<double> sums_here(n_sums), sums_there(n_sums);
+        Buffer<double> products(n_sums), sums(n_sums);
         Buffer<std::int32_t> ones(list_room(rbm));
         const Rows states = sampler.v();
-        Temperature either(rbm, path.base_bias), other(rbm, path.base_bias);
-        Temperature *here = &either, *there = &other;
-        here->set(path.betas[0]);
+        Temperature at(rbm, path.base_bias);
+        sampler.set_temperature(&at);
         ChainDraws draw = from_row(draws, begin);
         for (Index t = 1; t < path.count; ++t, ++draw.step) {
-            there->set(path.betas[t]);
-            sums_here.reserve_zeros(n_sums);
-            sums_there.reserve_zeros(n_sums);
-            sampler.set_temperature(there);
+            const double beta = path.betas[t - 1], span = path.betas[t] - beta;
+            at.set(path.betas[t]);
+            std::fill_n(products.data(), n_sums, 1.0);
+            sums.reserve_zeros(n_sums);
             sampler.draw_hidden_and(draw, [&](const Tile& tile) {
-                alignas(64) float x[tile_rows * block_width];
-                const auto add = [&](const Temperature& temperature, double* sums) {
-                    const Tile at = temperature.of(Direction::up, tile, x);
-                    at.fill();
-                    k.add_softplus_f32(at.x, tile.rows, tile.cols, sums + tile.row * sum_lanes);
-                };
-                add(*here, sums_here.data());
-                add(*there, sums_there.data());
+                tile.fill();
+                k.change_temperature_f32(tile.x, tile.rows, static_cast<float>(beta), static_cast<float>(span), most,
+                                         &products[tile.row * sum_lanes], &sums[tile.row * sum_lanes]);
             });
             for (Index r = 0; r < n; ++r)
                 log_weights[begin + r] +=
-                    (there->beta() - here->beta()) * sum_over(difference.data(), states, r, ones.data()) +
-                    (add_lanes(&sums_there[r * sum_lanes]) - add_lanes(&sums_here[r * sum_lanes]));
+                    span * sum_over(difference.data(), states, r, ones.data()) +
+                    (log_of_lanes(&products[r * sum_lanes], lanes_a_log) + add_lanes(&sums[r * sum_lanes]));
             sampler.draw_visible(draw);
-            std::swap(here, there);
         }
     });
 }
