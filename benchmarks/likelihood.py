@@ -119,8 +119,8 @@ def compare_training(X: Any, n_threads: int) -> None:
 
     ours.set_params(callbacks=note).fit(X)
 
-    begun = estimator(n_threads, 0).fit(X)
-    scratch = estimator(n_threads, 0).fit(X)
+    begun = estimator(n_threads, 1).set_params(n_iter=0).fit(X)
+    scratch = estimator(n_threads, 1).set_params(n_iter=0).fit(X)
     with torch.inference_mode():
         parameters = begun.components_.T, begun.intercept_visible_, begun.intercept_hidden_
         peer = TorchPCD(*parameters, N_CHAINS)

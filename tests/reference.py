@@ -504,27 +504,38 @@ def preactivation_at(
     return scaled(integer_sums(v, q), scale, biases_at(beta, bias, base))
 
 
-def _change_of_softplus(x: Floats32, beta: np.float32, span: np.float32) -> Floats64:
-    """log product + sum of what going from beta to beta + span adds, block by block."""
-    products, sums = np.ones((len(x), 16)), np.zeros((len(x), 16))
-    sixth, half = F32(1.0 / 6), F32(0.5)
+def _sum_selected(v: Bools, values: Floats64) -> Floats64:
+    """Sum of the values of active units, in sixteen lanes by i mod 16 (section 9)."""
+    lanes = np.zeros((len(v), 16))
+    for i in range(v.shape[1]):
+        lanes[:, i % 16] += np.where(v[:, i], values[i], 0.0)
+    return _lanes_in_order(lanes)
+
+
+def _lanes_in_order(lanes: Floats64) -> Floats64:
+    total = lanes[:, 0].copy()
+    for lane in range(1, 16):
+        total += lanes[:, lane]
+    return total
+
+
+def _change_of_softplus(
+    x: Floats32, beta: np.float32, span: np.float32
+) -> tuple[Floats64, Floats64]:
+    """S' and S: what going from beta to beta + span adds, by span and as it is."""
+    slopes, sums = np.zeros((len(x), 16)), np.zeros((len(x), 16))
     for block in range(0, x.shape[1], 64):
         part = x[:, block : block + 64]
-        is_small = np.abs(part).max(axis=1) * np.abs(span) <= F32(0.125)
-        d, t = part * span, part * beta
-        p = ((d * F32(1.0 / 120) + F32(1.0 / 24)) * d + sixth) * d + half
-        q = sigmoid(t) * ((d * d) * p + d)
-        product = np.zeros((len(x), 16), F32)
-        change = (softplus(t + d) - softplus(t)).astype(np.float64)
-        for j in range(part.shape[1]):
-            lane = product[:, j % 16]
-            product[:, j % 16] = lane + (q[:, j] + lane * q[:, j])
-            sums[:, j % 16] += np.where(is_small, 0, change[:, j])
-        products *= np.where(is_small[:, None], 1 + product.astype(np.float64), 1)
-    product, total = products[:, 0], sums[:, 0]
-    for lane in range(1, 16):
-        product, total = product * products[:, lane], total + sums[:, lane]
-    return np.asarray(np.log(product) + total)
+        t = part * beta
+        slope = part * sigmoid(part * (beta + span * F32(0.5)))
+        change = softplus(t + part * span) - softplus(t)
+        is_small = np.abs(part).max(axis=1) * np.abs(span) <= F32(1 / 32)
+        for lanes, terms, chosen in ((slopes, slope, is_small), (sums, change, ~is_small)):
+            of_block = np.zeros((len(x), 16), F32)
+            for j in range(part.shape[1]):
+                of_block[:, j % 16] += terms[:, j]
+            lanes += np.where(chosen[:, None], of_block.astype(np.float64), 0)
+    return _lanes_in_order(slopes), _lanes_in_order(sums)
 
 
 def anneal(
@@ -546,8 +557,8 @@ def anneal(
     h = np.zeros((len(v), len(c)), bool)
     for t, (here, there) in enumerate(itertools.pairwise(betas)):
         span = np.float64(there) - np.float64(here)
-        hidden = _change_of_softplus(preactivation(v, W, c), F32(here), F32(span))
-        log_weights = log_weights + (span * _visible_term(v, difference) + hidden)
+        slopes, sums = _change_of_softplus(preactivation(v, W, c), F32(here), F32(span))
+        log_weights = log_weights + (span * (_sum_selected(v, difference) + slopes) + sums)
         common: dict[str, Any] = {"step": step + t, "row0": row0}
         x = preactivation_at(there, v, W, c, np.zeros_like(c))
         h = bernoulli(sigmoid(x), seed, stream=STREAM_HIDDEN, **common)
@@ -592,7 +603,7 @@ def temper(
                 h[rows] = bernoulli(sigmoid(x), seed, stream=STREAM_HIDDEN, **common)
             x = preactivation(v[rows], W, c).astype(np.float64)
             # Exactly 64 units are added up before the next 64 join.
-            energies[rows] = _visible_term(v[rows], difference)
+            energies[rows] = _sum_selected(v[rows], difference)
             for block in range(0, len(c), 64):
                 part = np.zeros(n)
                 for j in range(block, min(block + 64, len(c))):

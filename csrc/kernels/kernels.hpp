@@ -200,10 +200,11 @@ struct Kernels {
     // added to *exponent. No product of run / 64 such factors, `run` a multiple of 64, may overflow or be subnormal.
     float (*multiply_ratios_f32)(const float* p, const float* q, const float* e, Index n, Index run,
                                  std::int64_t* exponent);
-    // For rows of 64 pre-activations at β = 1, what going from β to β + δ adds to Σ softplus(x·β), in lanes j % 16: a
-    // row's products are multiplied by its exponential where all |x·δ| ≤ most ≤ 1/8, else it is added to the sums.
-    void (*change_temperature_f32)(const float* x, Index rows, float beta, float delta, float most, double* products,
-                                   double* sums);
+    // For rows of 64 pre-activations x at β = 1, what going from β to β + δ adds to Σ softplus(x·β), in lanes j % 16:
+    // either that is added to a row's sums, or, where all |x·δ| ≤ 1/32, its quotient by δ to the slopes.
+    void (*change_temperature_f32)(const float* x, Index rows, float beta, float delta, double* slopes, double* sums);
+    // Σ values[j] over the bits that are set, in lanes j % 16; room for n rounded up to 64, zeros past n.
+    double (*sum_selected_f64)(const std::uint64_t* words, Index n, const double* values);
 
     // ---- bernoulli.inc: draws ----
     // Bits of rows × blocks: unit first_unit + j of row row0 + r is 1 iff its number is below p[r][j]. first_unit is a

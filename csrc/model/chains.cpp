@@ -1,7 +1,6 @@
 #include "model/chains.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <mutex>
 #include <vector>
 
@@ -153,38 +152,18 @@ void gibbs(Rbm& rbm, const Batch* start, Index n_steps, const ChainDraws& draws,
 
 // b − b₀
 Buffer<double> bias_differences(const Rbm& rbm, const Path& path) {
-    Buffer<double> difference(rbm.n_visible());
+    Buffer<double> difference;
+    difference.reserve_zeros(ceil_div(rbm.n_visible(), block_width) * block_width);
     for (Index i = 0; i < rbm.n_visible(); ++i)
         difference[i] = static_cast<double>(rbm.parameters().b[i]) - static_cast<double>(path.base_bias[i]);
     return difference;
 }
-
-// Σ d_i over the units that are on, in order; `ones` is room for their list.
-double sum_over(const double* d, const Rows& v, Index row, std::int32_t* ones) {
-    double total = 0;
-    const Index count = v.list_ones(row, ones);
-    for (Index k = 0; k < count; ++k) total += d[ones[k]];
-    return total;
-}
-
-Index list_room(const Rbm& rbm) { return ceil_div(rbm.n_visible(), block_width) * block_width; }
 
 void make_quantized(Rbm& rbm) {
     // By the thread that asks first: not by several.
     if (rbm.precision() != Precision::automatic) return;
     rbm.quantized(Direction::up);
     rbm.quantized(Direction::down);
-}
-
-// log Π of lanes, in order; the logarithm of so many of them at a time.
-double log_of_lanes(const double* products, Index lanes_a_log) {
-    double total = 0;
-    for (Index lane = 0; lane < sum_lanes; lane += lanes_a_log) {
-        double product = 1;
-        for (Index k = lane; k < lane + lanes_a_log; ++k) product *= products[k];
-        total += std::log(product);
-    }
-    return total;
 }
 
 int threads_for_chains(Rbm& rbm, Index n_chains) {
@@ -214,11 +193,6 @@ void anneal(Rbm& rbm, const Path& path, const ChainDraws& draws, View<std::uint6
     make_quantized(rbm);
     const Kernels& k = kernels();
     const Buffer<double> difference = bias_differences(rbm, path);
-    // Factors of products lie between e^−most and e^most: so many of them, and no more, are finite together.
-    constexpr double largest_log = 600, most_change = 1.0 / 8;
-    const double of_a_lane = most_change * static_cast<double>(rbm.n_hidden()) / sum_lanes;
-    const float most = of_a_lane <= largest_log ? static_cast<float>(most_change) : 0.0f;
-    const Index lanes_a_log = of_a_lane * sum_lanes <= largest_log ? sum_lanes : 1;
     for_each_strip(v.rows, threads_for_chains(rbm, v.rows), [&](Index begin, Index end) {
         const Index n = end - begin, n_sums = n * sum_lanes;
         GibbsSampler sampler(rbm, {v.row_range(begin, end), h.row_range(begin, end), {}, {}}, clamp, begin, 1);
@@ -227,26 +201,26 @@ void anneal(Rbm& rbm, const Path& path, const ChainDraws& draws, View<std::uint6
             GibbsSampler::reset(rbm, n, sums.up, sums.down);
             sampler.carry(&sums.up, &sums.down);
         }
-        Buffer<double> products(n_sums), sums(n_sums);
-        Buffer<std::int32_t> ones(list_room(rbm));
-        const Rows states = sampler.v();
+        Buffer<double> slopes(n_sums), sums(n_sums);
+        const View<const std::uint64_t> states = v.row_range(begin, end);
         Temperature at(rbm, path.base_bias);
         sampler.set_temperature(&at);
         ChainDraws draw = from_row(draws, begin);
         for (Index t = 1; t < path.count; ++t, ++draw.step) {
             const double beta = path.betas[t - 1], span = path.betas[t] - beta;
             at.set(path.betas[t]);
-            std::fill_n(products.data(), n_sums, 1.0);
+            slopes.reserve_zeros(n_sums);
             sums.reserve_zeros(n_sums);
             sampler.draw_hidden_and(draw, [&](const Tile& tile) {
                 tile.fill();
-                k.change_temperature_f32(tile.x, tile.rows, static_cast<float>(beta), static_cast<float>(span), most,
-                                         &products[tile.row * sum_lanes], &sums[tile.row * sum_lanes]);
+                k.change_temperature_f32(tile.x, tile.rows, static_cast<float>(beta), static_cast<float>(span),
+                                         &slopes[tile.row * sum_lanes], &sums[tile.row * sum_lanes]);
             });
-            for (Index r = 0; r < n; ++r)
+            for (Index r = 0; r < n; ++r) {
+                const double visible = k.sum_selected_f64(states.row(r), rbm.n_visible(), difference.data());
                 log_weights[begin + r] +=
-                    span * sum_over(difference.data(), states, r, ones.data()) +
-                    (log_of_lanes(&products[r * sum_lanes], lanes_a_log) + add_lanes(&sums[r * sum_lanes]));
+                    span * (visible + add_lanes(&slopes[r * sum_lanes])) + add_lanes(&sums[r * sum_lanes]);
+            }
             sampler.draw_visible(draw);
         }
     });
@@ -259,7 +233,7 @@ class Replicas {
   public:
     Replicas(Rbm& rbm, const Path& path, const double* difference, View<std::uint64_t> v, View<std::uint64_t> h,
              const Clamp& clamp, Range chains, bool carries)
-        : rbm_(rbm), path_(path), difference_(difference), ones_(list_room(rbm)), n_(chains.end - chains.begin) {
+        : rbm_(rbm), path_(path), difference_(difference), n_(chains.end - chains.begin) {
         const Index all = v.rows / path.count;
         const auto count = static_cast<std::size_t>(path.count);
         sums_.resize(count);
@@ -320,8 +294,9 @@ class Replicas {
 
   private:
     void begin_energies(Index t) {
-        const Rows v = samplers_[static_cast<std::size_t>(t)].v();
-        for (Index n = 0; n < n_; ++n) energies_[t * n_ + n] = sum_over(difference_, v, n, ones_.data());
+        const View<std::uint64_t> v = rows_[static_cast<std::size_t>(t)].v;
+        for (Index n = 0; n < n_; ++n)
+            energies_[t * n_ + n] = kernels().sum_selected_f64(v.row(n), rbm_.n_visible(), difference_);
     }
     void add_energies(Index t, const Tile& tile) {
         const View<std::uint64_t> h = rows_[static_cast<std::size_t>(t)].h;
@@ -347,7 +322,6 @@ class Replicas {
     Rbm& rbm_;
     Path path_;
     const double* difference_;
-    Buffer<std::int32_t> ones_;
     Index n_;
     std::vector<ThreadSums> sums_;
     std::vector<Temperature> temperatures_;
