@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def compare_ais(X: Any, options: argparse.Namespace) -> None:
-    rbm = estimator(options.threads, 5).fit(X)
+    rbm = estimator(options.threads, EPOCHS).fit(X)
     n = options.torch_temperatures
     means = (X.sum(axis=0, dtype=np.float64) + 0.5) / (len(X) + 1)
     base = log_odds(means, None)
