@@ -27,8 +27,18 @@ from harmonium.schedules import linear
 N_VALIDATION = 10_000
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "quick": {"learning_rate": 0.1, "n_iter": 100, "n_gibbs_steps": 5, "n_chains": 100},
-    "best": {"learning_rate": 0.1, "n_iter": 400, "n_gibbs_steps": 10, "n_chains": 250},
+    "quick": {"learning_rate": 0.1, "n_iter": 100},
+    "best": {"learning_rate": 0.1, "n_iter": 400},
+}
+COMMON: dict[str, Any] = {
+    "batch_size": 100,
+    "n_gibbs_steps": 5,
+    "n_chains": 100,
+    "average": 0.999,
+    "inputs": "sample",
+    "shuffle": True,
+    "init": "data",
+    "metrics": False,
 }
 
 
@@ -55,14 +65,10 @@ def main() -> None:
     recipe["learning_rate"] = linear(recipe["learning_rate"], recipe["n_iter"])
     rbm = BernoulliRBM(
         500,
-        batch_size=100,
-        inputs="sample",
-        shuffle=True,
-        init="data",
-        metrics=False,
         random_state=options.seed,
         n_threads=options.threads,
         callbacks=ProgressBar(),
+        **COMMON,
         **recipe,
     )
     began = time.perf_counter()
