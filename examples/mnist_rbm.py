@@ -2,7 +2,7 @@
 
     python examples/mnist_rbm.py quick              # 50 000 rows, judged by 10 000 others
     python examples/mnist_rbm.py best --test        # all 60 000 rows, judged by the test images
-    python examples/mnist_rbm.py quick --pictures inpainted.png
+    python examples/mnist_rbm.py quick --pictures inpainted.png --curve curve.png
 
 784 pixels, 500 hidden units. Every epoch draws bits afresh, with the intensities as odds; the rows
 it is judged by are drawn once. Log-likelihoods are by annealed importance sampling, there and back.
@@ -22,6 +22,7 @@ from harmonium import BernoulliRBM
 from harmonium.callbacks import ProgressBar
 from harmonium.datasets import load_mnist
 from harmonium.evaluation import log_likelihood
+from harmonium.plotting import plot_history, tile_images
 from harmonium.schedules import linear
 
 N_VALIDATION = 10_000
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--temperatures", type=int, default=20_000, help="(default: 20000)")
     parser.add_argument("--output", type=Path, help="save the model here")
     parser.add_argument("--pictures", type=Path, help="draw lower halves given upper ones here")
+    parser.add_argument("--curve", type=Path, help="draw the log-likelihood by epoch here")
     options = parser.parse_args()
 
     held_out = 0 if options.test else N_VALIDATION
@@ -71,8 +73,10 @@ def main() -> None:
         **COMMON,
         **recipe,
     )
+    if options.curve:
+        rbm.set_params(metrics="likelihood")
     began = time.perf_counter()
-    rbm.fit(X)
+    rbm.fit(X, X_val=judges if options.curve else None)
     trained = time.perf_counter()
     if options.output:
         rbm.save(options.output)
@@ -95,6 +99,9 @@ def main() -> None:
     print(f"by reverse AIS {found.lower:.2f}; the gap is {found.gap:.2f} nats")
     print(f"log Z {found.log_z:.2f} ± {found.log_z.standard_error:.2f}", end=", ")
     print(f"{found.log_z.n_eff:.0f} effective of {options.chains} chains, {judged - trained:.0f} s")
+    if options.curve:
+        names = ("epoch", "log_likelihood", "val_log_likelihood")
+        plot_history({name: rbm.history_[name] for name in names}).savefig(options.curve)
     if options.pictures:
         draw(rbm, judges, options.pictures)
 
@@ -102,8 +109,6 @@ def main() -> None:
 def draw(rbm: BernoulliRBM, images: np.ndarray, path: Path) -> None:
     """Rows of images, their upper halves, and lower halves drawn given those, three times."""
     from matplotlib.image import imsave
-
-    from harmonium.plotting import tile_images
 
     n = 16
     images = images[:n].astype(np.float32)
