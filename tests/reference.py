@@ -863,11 +863,10 @@ def cd_update(
     d_b = _gradient(n_pos, B, n_neg, C, lambda n: F32(learning_rate / n), a_pos)
 
     if fast[0] is not None:
-        of_P_rows: Callable[[int], float] = lambda n: n * p_max(n)  # noqa: E731
         steps = (
-            fast_step(A_pos, A_neg, of_P_rows),
+            fast_step(A_pos, A_neg, lambda n: n * p_max(n)),
             fast_step(n_pos, n_neg, float),
-            fast_step(S_pos, S_neg, of_P_rows),
+            fast_step(S_pos, S_neg, lambda n: n * p_max(n)),
         )
         fast = tuple(f * F32(fast_decay) + d for f, d in zip(fast, steps, strict=True))
 

@@ -12,6 +12,7 @@ from scipy import stats
 
 from harmonium import BernoulliRBM, ops
 from harmonium.engine import get_engine
+from harmonium.engine.protocol import Trainer, TrainingArrays
 
 F32 = np.float32
 N_VISIBLE, N_HIDDEN = 8, 6
@@ -27,6 +28,16 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     # Fast weights that hardly move: what they add otherwise is a bias, on purpose.
     "fpcd": {"fast_learning_rate": 1e-12},
 }
+
+
+def training_of(
+    rbm: BernoulliRBM, W: np.ndarray, b: np.ndarray, c: np.ndarray
+) -> tuple[TrainingArrays, Trainer]:
+    """Arrays of a fitted estimator with these parameters, and a trainer on them."""
+    rbm.components_, rbm.intercept_visible_, rbm.intercept_hidden_ = W.T, b, c
+    state = rbm._state()
+    rule = rbm._plan().rule(state.seed)
+    return state.arrays, get_engine().trainer(state.arrays, rule, rbm.precision)
 
 
 def chain_statistics(
@@ -48,14 +59,12 @@ def chain_statistics(
         precision=precision,
         **ALGORITHMS[algorithm],
     ).fit(data)
-    rbm.components_, rbm.intercept_visible_, rbm.intercept_hidden_ = W.T, b, c
-    state, engine = rbm._state(), get_engine()
-    trainer = engine.trainer(state.arrays, rbm._plan().rule(state.seed), precision)
-    rows = engine.rows_of_bytes(data)
+    arrays, trainer = training_of(rbm, W, b, c)
+    rows = get_engine().rows_of_bytes(data)
     n_updates = 1 if rbm.n_gibbs_steps > 1 else 25
     for step in range(n_updates):
         trainer.run(rows, None, 0, n_chains, n_chains, step, 1e-12, 0.0)
-    np.testing.assert_allclose(state.arrays.W, W, atol=1e-6)
+    np.testing.assert_allclose(arrays.W, W, atol=1e-6)
     words = np.empty((n_chains, 1), np.uint64)
     trainer.copy_visible_states(words)
     return statistics(ops.unpack(words, N_VISIBLE, dtype=bool), W, c)
@@ -143,12 +152,10 @@ def test_fast_weights_drive_chains_on() -> None:
             algorithm=algorithm,
             fast_learning_rate=rate,
         ).fit(data)
-        rbm.components_, rbm.intercept_visible_, rbm.intercept_hidden_ = W.T, b, c
-        state, engine = rbm._state(), get_engine()
-        trainer = engine.trainer(state.arrays, rbm._plan().rule(state.seed), "auto")
+        trainer, rows = training_of(rbm, W, b, c)[1], get_engine().rows_of_bytes(data)
         words, sides = np.empty((20, 1), np.uint64), []
         for step in range(200):
-            trainer.run(engine.rows_of_bytes(data), None, 0, 20, 20, step, 1e-6, 0.0)
+            trainer.run(rows, None, 0, 20, 20, step, 1e-6, 0.0)
             trainer.copy_visible_states(words)
             sides.append(ops.unpack(words, N_VISIBLE, dtype=bool).mean(axis=1) > 0.5)
         moved[algorithm, rate] = np.abs(np.diff(np.array(sides, int), axis=0)).sum()

@@ -93,6 +93,14 @@ struct ThreadSums {
     }
 };
 
+// Float32 products carry nothing.
+void carry_on_this_thread(GibbsSampler& sampler, Rbm& rbm, Index chains) {
+    if (rbm.precision() != Precision::automatic) return;
+    ThreadSums& sums = ThreadSums::of_this_thread();
+    GibbsSampler::reset(rbm, chains, sums.up, sums.down);
+    sampler.carry(&sums.up, &sums.down);
+}
+
 template <class T>
 View<T> rows_of(View<T> all, Index begin, Index end) {
     return all.empty() ? all : all.row_range(begin, end);
@@ -120,11 +128,7 @@ void gibbs(Rbm& rbm, const Batch* start, Index n_steps, const ChainDraws& draws,
         const Chains some{chains.v.row_range(begin, end), chains.h.row_range(begin, end),
                           rows_of(chains.v_probabilities, begin, end), rows_of(chains.h_probabilities, begin, end)};
         GibbsSampler sampler(rbm, some, clamp, begin, n_threads);
-        if (n_steps > 1 && rbm.precision() == Precision::automatic) {
-            ThreadSums& sums = ThreadSums::of_this_thread();
-            GibbsSampler::reset(rbm, end - begin, sums.up, sums.down);
-            sampler.carry(&sums.up, &sums.down);
-        }
+        if (n_steps > 1) carry_on_this_thread(sampler, rbm, end - begin);
         ChainDraws here = from_row(draws, begin);
         const Rows v = sampler.v();
         const Batch first = start ? Batch{start->rows, start->begin + begin, end - begin, start->order} : all_of(v);
@@ -196,11 +200,7 @@ void anneal(Rbm& rbm, const Path& path, const ChainDraws& draws, View<std::uint6
     for_each_strip(v.rows, threads_for_chains(rbm, v.rows), [&](Index begin, Index end) {
         const Index n = end - begin, n_sums = n * sum_lanes;
         GibbsSampler sampler(rbm, {v.row_range(begin, end), h.row_range(begin, end), {}, {}}, clamp, begin, 1);
-        if (rbm.precision() == Precision::automatic) {
-            ThreadSums& sums = ThreadSums::of_this_thread();
-            GibbsSampler::reset(rbm, n, sums.up, sums.down);
-            sampler.carry(&sums.up, &sums.down);
-        }
+        carry_on_this_thread(sampler, rbm, n);
         Buffer<double> slopes(n_sums), sums(n_sums);
         const View<const std::uint64_t> states = v.row_range(begin, end);
         Temperature at(rbm, path.base_bias);

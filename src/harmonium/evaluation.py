@@ -109,8 +109,7 @@ def log_partition(
     Carlo.
     """
     check_word("method", method, ("exact", "ais", "reverse_ais"))
-    if rbm._n_labels:
-        raise ValueError("log Z is of machines without labels; this one is the top of a DBN with")
+    _require_no_labels(rbm)
     if method == "exact":
         return LogPartition(_exact(rbm))
     annealing = _annealing(rbm, n_chains, betas, base_rate, random_state, progress)
@@ -218,8 +217,7 @@ def log_likelihood(
     if method == "exact" or (method == "auto" and min(rbm.components_.shape) <= _QUICK_UNITS):
         log_z = log_partition(rbm)
     else:
-        if rbm._n_labels:
-            raise ValueError("log Z is of machines without labels; this one has some")
+        _require_no_labels(rbm)
         annealing = _annealing(rbm, n_chains, betas, base_rate, random_state, progress)
         log_z = annealing.forward()
         if reverse:
@@ -284,6 +282,11 @@ def pseudo_log_likelihood(
     for done, piece in in_pieces(len(out), int(PIECE_SECONDS / (1e-10 * rbm.components_.size))):
         machine.exact_pseudo_likelihood(rows, done, piece, out[done : done + piece])
     return out
+
+
+def _require_no_labels(rbm: BernoulliRBM) -> None:
+    if rbm._n_labels:
+        raise ValueError("log Z is of machines without labels; this one is the top of a DBN with")
 
 
 # ---- annealing ----

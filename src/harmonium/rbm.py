@@ -1034,6 +1034,7 @@ class BernoulliRBM(
             )
         engine, machine = self._ready()
         held = sampling.clamp_of(engine, clamp, values, n_samples, self._n_visible)
+        shape = (n_samples, self._n_visible, self._n_features_out)
         if method == "gibbs":
             start = None
             if init is not None:
@@ -1045,7 +1046,6 @@ class BernoulliRBM(
                 start = data.rows
             seed, step = self._next_draws(stops[-1], random_state)
             draws = Draws(seed, step)
-            shape = (n_samples, self._n_visible, self._n_features_out)
             runs = sampling.gibbs_chains(engine, machine, start, shape, stops, held, draws)
         elif method == "tempered":
             replicas = sampling.ParallelTempering(
@@ -1054,7 +1054,7 @@ class BernoulliRBM(
             runs = replicas.adapt(stops[-1]).chains_after(stops)
         else:
             draws = separate_draws(*self._next_draws(1, random_state))
-            runs = sampling.annealed_chains(self, n_samples, stops[0], held, draws)
+            runs = sampling.annealed_chains(engine, machine, shape, stops[0], held, draws)
         dtype = self.components_.dtype if return_probabilities else np.dtype(np.bool_)
         out = np.empty((len(stops), n_samples, self._n_visible), dtype)
         for record, chains in zip(out, runs, strict=True):

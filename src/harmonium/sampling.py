@@ -168,14 +168,23 @@ def _held_rows(engine: Engine, rows: Rows, clamp: Clamp) -> Rows:
 
 
 def annealed_chains(
-    rbm: BernoulliRBM, n_chains: int, n_steps: int, clamp: Clamp | None, draws: Draws
+    engine: Engine,
+    machine: Machine,
+    shape: tuple[int, int, int],
+    n_steps: int,
+    clamp: Clamp | None,
+    draws: Draws,
 ) -> Iterator[Chains]:
-    """Yield chains that went from the model's own means to the model, once."""
-    engine, machine = rbm._ready()
-    base_bias = base_biases(rbm, engine, machine, None, draws)
+    """Yield chains that went from the model's own means to the model, once.
+
+    `shape` is (chains, visible units, hidden units).
+    """
+    n_chains, n_visible, n_hidden = shape
+    mean = own_means(engine, machine, n_visible, n_hidden, draws)
+    base_bias = log_odds(mean, OWN_CHAINS)
     v = draw_base(engine, base_bias, n_chains, Draw(draws.seed, draws.take(1)))
     hold(v, clamp)
-    chains = Chains(v, empty_bits(n_chains, rbm._n_features_out))
+    chains = Chains(v, empty_bits(n_chains, n_hidden))
     anneal(machine, Path(base_bias, np.linspace(0, 1, n_steps + 1)), chains, draws, clamp)
     yield chains
 
